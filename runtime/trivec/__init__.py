@@ -1,0 +1,44 @@
+"""trivec: text embeddings from ONNX graphs, without torch.
+
+encoder = trivec.load("folder-or-hub-name")
+vectors = encoder.encode(["first text", "second text"])  # (2, dim) float32
+"""
+
+from trivec._encoders import DenseEncoder
+from trivec._errors import (
+    GateError,
+    InputError,
+    IntegrityError,
+    MissingExtraError,
+    ModelFormatError,
+    ModelNotFoundError,
+    NonFiniteError,
+    ProviderError,
+    TrivecError,
+    TruncationError,
+)
+from trivec._export import export
+from trivec._load import load
+from trivec._version import __version__
+
+__all__ = [
+    "DenseEncoder",
+    "GateError",
+    "InputError",
+    "IntegrityError",
+    "MissingExtraError",
+    "ModelFormatError",
+    "ModelNotFoundError",
+    "NonFiniteError",
+    "ProviderError",
+    "TrivecError",
+    "TruncationError",
+    "__version__",
+    "export",
+    "load",
+]
+
+for _name in __all__:  # tracebacks and repr show trivec.InputError, not trivec._errors.InputError
+    _value = globals()[_name]
+    if isinstance(_value, type) or callable(_value):
+        _value.__module__ = __name__

@@ -1,0 +1,528 @@
+"""Encoders: what `trivec.load` returns."""
+
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from typing import Any, Literal, TypedDict, Unpack, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from trivec._errors import InputError, NonFiniteError, TruncationError
+from trivec._load_options import LoadOptions
+from trivec._manifest import SIMILARITIES, Manifest
+from trivec._output import check_output_precision, quantize_vectors
+from trivec._pipeline import Pipeline
+from trivec._plan import plan
+from trivec._pool import Floats, normalize
+from trivec._similarity import FUNCTIONS, Similarity, as_rows
+from trivec._tensors import as_tensor
+from trivec._tokenize import Tokens, check_texts
+
+logger = logging.getLogger("trivec")
+
+TOKENS_PER_ROW = 64  # a run holds up to batch_size * 64 tokens: 2,048 at the default batch_size of 32
+OutputValue = Literal["sentence_embedding", "token_embeddings"] | None
+OutputPrecision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
+
+
+class EncodeOptions(TypedDict, total=False):
+    """Keyword options of `encode`, shared by the methods that end in it."""
+
+    batch_size: int
+    show_progress_bar: bool | None
+    output_value: OutputValue
+    precision: OutputPrecision
+    convert_to_numpy: bool
+    convert_to_tensor: bool
+    device: str | None
+    normalize_embeddings: bool
+    truncate_dim: int | None
+    pool: None
+    chunk_size: int | None
+    task: str | None
+    on_overflow: Literal["truncate", "error"]
+
+
+class PromptedOptions(EncodeOptions, total=False):
+    """EncodeOptions with the prompt, for methods that do not name it themselves."""
+
+    prompt_name: str | None
+    prompt: str | None
+
+
+class DenseEncoder:
+    """One vector a text. Made by `trivec.load`; safe to use from many threads.
+
+    Attributes:
+        prompts: texts that are put before an input, by name ("query", "document", ...).
+        default_prompt_name: the prompt of `encode` where a call names none.
+        truncate_dim: vectors are cut to their first so many numbers; None: not cut.
+        similarity_fn_name: "cosine", "dot", "euclidean" or "manhattan".
+        manifest: what the model folder says of itself.
+    """
+
+    def __init__(self, manifest: Manifest, pipelines: Mapping[str, Pipeline], options: LoadOptions) -> None:
+        self.manifest = manifest
+        self.prompts: dict[str, str] = {**manifest.prompts, **(options.prompts or {})}
+        self.default_prompt_name = options.default_prompt_name or manifest.default_prompt_name
+        self.truncate_dim = options.truncate_dim if options.truncate_dim is not None else manifest.truncate_dim
+        self.similarity_fn_name = options.similarity_fn_name or manifest.similarity
+        self._options = options
+        self._pipelines: Mapping[str, Pipeline] | None = pipelines
+        self._lock = threading.Lock()
+        self._truncated = 0
+        if self.default_prompt_name is not None and self.default_prompt_name not in self.prompts:
+            raise InputError(
+                f"default_prompt_name {self.default_prompt_name!r} is none of the prompts {sorted(self.prompts)}."
+            )
+        self._width(self.truncate_dim)
+
+    # ---- encoding ------------------------------------------------------------------------------------------------
+
+    @overload
+    def encode(
+        self,
+        inputs: str | Iterable[str] | None = ...,
+        prompt_name: str | None = ...,
+        prompt: str | None = ...,
+        batch_size: int = ...,
+        show_progress_bar: bool | None = ...,
+        output_value: Literal["sentence_embedding"] = ...,
+        precision: OutputPrecision = ...,
+        convert_to_numpy: Literal[True] = ...,
+        convert_to_tensor: Literal[False] = ...,
+        device: str | None = ...,
+        normalize_embeddings: bool = ...,
+        truncate_dim: int | None = ...,
+        pool: None = ...,
+        chunk_size: int | None = ...,
+        *,
+        task: str | None = ...,
+        on_overflow: Literal["truncate", "error"] = ...,
+        sentences: str | Iterable[str] | None = ...,
+    ) -> npt.NDArray[Any]: ...
+    @overload
+    def encode(
+        self,
+        inputs: str | Iterable[str] | None = ...,
+        prompt_name: str | None = ...,
+        prompt: str | None = ...,
+        batch_size: int = ...,
+        show_progress_bar: bool | None = ...,
+        output_value: OutputValue = ...,
+        precision: OutputPrecision = ...,
+        convert_to_numpy: bool = ...,
+        convert_to_tensor: bool = ...,
+        device: str | None = ...,
+        normalize_embeddings: bool = ...,
+        truncate_dim: int | None = ...,
+        pool: None = ...,
+        chunk_size: int | None = ...,
+        *,
+        task: str | None = ...,
+        on_overflow: Literal["truncate", "error"] = ...,
+        sentences: str | Iterable[str] | None = ...,
+    ) -> Any: ...  # noqa: ANN401
+
+    def encode(
+        self,
+        inputs: str | Iterable[str] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        output_value: OutputValue = "sentence_embedding",
+        precision: OutputPrecision = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: str | None = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        pool: None = None,
+        chunk_size: int | None = None,  # noqa: ARG002 - goes with pool
+        *,
+        task: str | None = None,
+        on_overflow: Literal["truncate", "error"] = "truncate",
+        sentences: str | Iterable[str] | None = None,
+    ) -> Any:
+        """Encode texts. Takes what `SentenceTransformer.encode` 6.2 takes, with the same defaults.
+
+        Args:
+            inputs: one text, or any iterable of texts. `sentences` is its older name.
+            prompt_name: a key of `prompts`.
+            prompt: a text to put before each input; wins over prompt_name.
+            batch_size: work of one run: up to batch_size * 64 tokens, in rows of one token length (vectors do not
+                depend on it).
+            show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG.
+            output_value: "sentence_embedding"; "token_embeddings" for a list of (S, H) arrays; None for a list of
+                dicts with input_ids, token_embeddings and sentence_embedding.
+            precision: number type of the vectors: "float32", "int8", "uint8", "binary" or "ubinary".
+            convert_to_numpy: False gives a list of torch tensors, as in sentence-transformers.
+            convert_to_tensor: True gives one torch tensor; needs torch.
+            device: must be the encoder's own, which `load` has chosen.
+            normalize_embeddings: divide vectors by their L2 norm.
+            truncate_dim: keep the first so many numbers of a vector (before normalize_embeddings).
+            pool: several processes are not supported yet: must be None.
+            chunk_size: goes with `pool`.
+            task: the route of a model with a Router ("query", "document").
+            on_overflow: "error" raises where a text is longer than max_seq_length instead of cutting it.
+            sentences: older name of `inputs`.
+
+        Returns:
+            (N, dim) float32 (or the type that `precision` names); (dim,) for one text; (0, dim) for no texts.
+
+        Raises:
+            InputError: something that is no text (its index is named), an unknown prompt, precision or task, or a
+                truncate_dim beyond dim. Nothing is encoded.
+            TruncationError: a text is too long and on_overflow is "error".
+            NonFiniteError: a vector is NaN or infinite; the text is named.
+        """
+        texts, single = _as_texts(inputs, sentences)
+        check_output_precision(precision)
+        self._check_unsupported(device, pool, batch_size)
+        route, prompt = self._route(task), self._prompt(prompt, prompt_name)
+        width = self._width(self.truncate_dim if truncate_dim is None else truncate_dim)
+        pipeline = self._open()[route]
+        tokens = pipeline.tokenizer(texts, prompt)
+        self._count_truncated(tokens, on_overflow)
+        prompt_length = pipeline.tokenizer.prompt_length(prompt)
+        if output_value is not None and output_value not in ("sentence_embedding", "token_embeddings"):
+            raise InputError(
+                f"output_value {output_value!r} is not one of 'sentence_embedding', 'token_embeddings' or None."
+            )
+        if output_value != "sentence_embedding":
+            items = [_describe(pipeline, tokens.of(row), prompt_length, width) for row in range(len(texts))]
+            found = items if output_value is None else [item["token_embeddings"] for item in items]
+            return found[0] if single else found
+        bar = _progress(len(texts), show_progress_bar)
+        vectors = np.empty((len(texts), width), dtype=np.float32)
+        for rows in plan(tokens.lengths, batch_size * TOKENS_PER_ROW):
+            vectors[rows] = pipeline.vectors(tokens.rows(rows), prompt_length)[:, :width]
+            bar.update(len(rows))
+        bar.close()
+        self._check_finite(vectors, texts)
+        if normalize_embeddings:
+            vectors = normalize(vectors)
+        result = quantize_vectors(vectors, precision, self._ranges(route, width, normalize_embeddings))
+        if convert_to_tensor:
+            return as_tensor(result[0] if single else result)
+        if not convert_to_numpy:
+            return as_tensor(result[0]) if single else [as_tensor(row) for row in result]
+        return result[0] if single else result
+
+    def encode_query(
+        self,
+        inputs: str | Iterable[str],
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        **options: Unpack[EncodeOptions],
+    ) -> Any:  # noqa: ANN401
+        """`encode` with task "query" and, unless a prompt is given, the "query" prompt."""
+        if prompt is None and prompt_name is None and "query" in self.prompts:
+            prompt_name = "query"
+        options.setdefault("task", "query")
+        return self.encode(inputs, prompt_name, prompt, **options)
+
+    def encode_document(
+        self,
+        inputs: str | Iterable[str],
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        **options: Unpack[EncodeOptions],
+    ) -> Any:  # noqa: ANN401
+        """`encode` with task "document" and, unless a prompt is given, the first of document, passage, corpus."""
+        if prompt is None and prompt_name is None:
+            prompt_name = next((n for n in ("document", "passage", "corpus") if n in self.prompts), None)
+        options.setdefault("task", "document")
+        return self.encode(inputs, prompt_name, prompt, **options)
+
+    encode_queries = encode_query
+    encode_documents = encode_document
+
+    def encode_iter(
+        self, texts: Iterable[str], *, window: int = 1024, **options: Unpack[PromptedOptions]
+    ) -> Iterator[npt.NDArray[Any]]:
+        """Encode any number of texts in bounded memory: yields (rows, dim) blocks of up to `window` rows, in order."""
+        if window < 1:
+            raise InputError(f"window must be at least 1, got {window}.")
+        if isinstance(texts, str | bytes):
+            raise InputError("encode_iter takes an iterable of texts, got one text. Type: encode(text)")
+        iterator, done = iter(texts), 0
+        while block := list(islice(iterator, window)):
+            try:
+                yield self.encode(block, **options)
+            except InputError as error:
+                raise InputError(f"in the block that starts at text {done}: {error}") from error
+            done += len(block)
+
+    async def aencode(self, inputs: str | Iterable[str], **options: Unpack[PromptedOptions]) -> Any:  # noqa: ANN401
+        """`encode` in a worker thread, so that an event loop goes on meanwhile."""
+        import asyncio  # costs 40 ms, and whoever awaits has it
+
+        return await asyncio.to_thread(lambda: self.encode(inputs, **options))
+
+    def tokenize(self, texts: str | Iterable[str], *, prompt: str = "", task: str | None = None) -> list[list[int]]:
+        """Token ids of each text as the model reads them: behind the prompt, cut at max_seq_length."""
+        listed, _ = _as_texts(texts, None)
+        tokens = self._open()[self._route(task)].tokenizer(listed, prompt)
+        return [tokens.of(row).tolist() for row in range(len(listed))]
+
+    # ---- similarity ----------------------------------------------------------------------------------------------
+
+    def similarity(self, embeddings1: npt.ArrayLike, embeddings2: npt.ArrayLike) -> Floats:
+        """(N, D) and (M, D), or one vector each, to (N, M) float32, by `similarity_fn_name`."""
+        return self._similarity().all_pairs(as_rows(embeddings1), as_rows(embeddings2))
+
+    def similarity_pairwise(self, embeddings1: npt.ArrayLike, embeddings2: npt.ArrayLike) -> Floats:
+        """(N, D) and (N, D) to (N,) float32: row i against row i."""
+        return self._similarity().pairwise(as_rows(embeddings1), as_rows(embeddings2))
+
+    # ---- what it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector, after truncate_dim."""
+        return self._width(self.truncate_dim)
+
+    def get_embedding_dimension(self) -> int:
+        """`dim`, under sentence-transformers' name."""
+        return self.dim
+
+    get_sentence_embedding_dimension = get_embedding_dimension
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Tokens a text is cut to; None: never cut. Can be set, up to the positions that the model has."""
+        lengths = [p.tokenizer.max_seq_length for p in self._open().values()]
+        return min((n for n in lengths if n is not None), default=None)
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        pipelines = self._open().values()
+        limit = min((n for p in pipelines if (n := p.encoder.max_positions) is not None), default=None)
+        if limit is not None and (value is None or value > limit):
+            raise InputError(f"max_seq_length can be at most {limit}, the positions of this model; got {value}.")
+        for pipeline in pipelines:
+            pipeline.tokenizer.max_seq_length = value
+
+    @property
+    def device(self) -> str:
+        """Where the graph really runs: "cpu", "cuda:0"."""
+        return str(self._any().session.device)
+
+    @property
+    def precision(self) -> str:
+        """The variant that runs: "fp32", "fp16" or "int8"."""
+        return self._options.precision
+
+    @property
+    def truncated(self) -> int:
+        """Texts that this encoder has cut at max_seq_length so far."""
+        return self._truncated
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of everything that decides the vectors of a plain `encode(texts)` call."""
+        return self.fingerprint_of()
+
+    def fingerprint_of(
+        self,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        *,
+        task: str | None = None,
+        precision: OutputPrecision = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> str:
+        """sha256 of everything that decides the vectors of an `encode` call: equal fingerprints, equal vectors.
+
+        Hashed: tokenizer, variant files and arrays (by their sha256), lower-casing and truncation, max_seq_length,
+        pooling and the steps after it, the prompt's text, truncate_dim, normalize_embeddings, output precision.
+        """
+        check_output_precision(precision)
+        route = self._route(task)
+        pipeline = self._open()[route]
+        encoder = pipeline.encoder
+        digests = {ref.path: ref.sha256 for ref in (encoder.tokenizer, *encoder.variants[self.precision].files)}
+        ingredients = {
+            "files": [digests[path] or self._options.digest(path) for path in digests],
+            "arrays": _digest_arrays(pipeline.arrays, route, precision),
+            "lower_case": encoder.lower_case,
+            "truncation_side": encoder.truncation_side,
+            "max_seq_length": pipeline.tokenizer.max_seq_length,
+            "output": pipeline.output,
+            "pooling": None if pipeline.pooling is None else asdict(pipeline.pooling),
+            "steps": [asdict(step) for step in pipeline.steps],
+            "prompt": self._prompt(prompt, prompt_name),
+            "width": self._width(self.truncate_dim if truncate_dim is None else truncate_dim),
+            "normalize": normalize_embeddings,
+            "precision": precision,
+        }
+        return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+    def close(self) -> None:
+        """Free the graph's memory. Encoding afterwards raises."""
+        self._pipelines = None
+
+    def __enter__(self) -> "DenseEncoder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from trivec._load import reload
+
+        state = {
+            "prompts": self.prompts,
+            "default_prompt_name": self.default_prompt_name,
+            "truncate_dim": self.truncate_dim,
+            "similarity_fn_name": self.similarity_fn_name,
+        }
+        return reload, (self._options, state, self.max_seq_length)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._pipelines is None else self.device
+        return f"DenseEncoder({self._options.name!r}, dim={self.manifest.dim}, {self.precision}, {state})"
+
+    # ---- helpers -------------------------------------------------------------------------------------------------
+
+    def _open(self) -> Mapping[str, Pipeline]:
+        if self._pipelines is None:
+            raise InputError(f"this encoder is closed. Load it again: trivec.load({self._options.name!r})")
+        return self._pipelines
+
+    def _any(self) -> Pipeline:
+        return next(iter(self._open().values()))
+
+    def _route(self, task: str | None) -> str:
+        routes = self._open()
+        if list(routes) == ["default"]:  # a model without a Router reads every task alike
+            return "default"
+        route = self.manifest.default_route if task is None else task
+        if route is None or route not in routes:
+            raise InputError(f"task {task!r} is no route of this model. Expected one of {sorted(routes)}.")
+        return route
+
+    def _prompt(self, prompt: str | None, prompt_name: str | None) -> str:
+        if prompt is not None:
+            return prompt
+        name = self.default_prompt_name if prompt_name is None else prompt_name
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            raise InputError(f"prompt_name {name!r} is none of this model's prompts {sorted(self.prompts)}.")
+        return self.prompts[name]
+
+    def _width(self, truncate_dim: int | None) -> int:
+        dim = self.manifest.dim or self._any().dim
+        if truncate_dim is None:
+            return dim
+        if not 1 <= truncate_dim <= dim:
+            raise InputError(f"truncate_dim must be between 1 and {dim}, this model's dim; got {truncate_dim}.")
+        return truncate_dim
+
+    def _ranges(self, route: str, width: int, normalized: bool) -> Floats | None:
+        """(2, width) value ranges for int8 outputs, where the folder has ones that fit the call."""
+        dim = self.manifest.dim
+        if normalized and width != dim:
+            return None  # cutting, then normalizing, stretches every dimension by another factor
+        ranges = self._open()[route].arrays.get(f"{route}.{'normalized_' if normalized else ''}ranges")
+        return None if ranges is None else ranges[:, :width]
+
+    def _check_unsupported(self, device: str | None, pool: object, batch_size: int) -> None:
+        if pool is not None or isinstance(device, list):
+            raise InputError("several processes are not supported yet: pass no pool and no list of devices.")
+        if device is not None and str(device) not in (self.device, self.device.partition(":")[0]):
+            raise InputError(
+                f"this encoder runs on {self.device}, not {str(device)!r}. "
+                f"Type: trivec.load(..., device={str(device)!r})"
+            )
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"batch_size must be a positive integer, got {batch_size!r}.")
+
+    def _count_truncated(self, tokens: Tokens, on_overflow: str) -> None:
+        if on_overflow not in ("truncate", "error"):
+            raise InputError(f"on_overflow {on_overflow!r} is not one of 'truncate', 'error'.")
+        count = int(tokens.truncated.sum())
+        if count and on_overflow == "error":
+            first = int(np.flatnonzero(tokens.truncated)[0])
+            raise TruncationError(
+                f"{count} of {len(tokens.truncated)} texts are longer than {self.max_seq_length} tokens, the first at "
+                f"index {first}. Shorten them, raise max_seq_length, or pass on_overflow='truncate'."
+            )
+        with self._lock:
+            self._truncated += count
+
+    def _check_finite(self, vectors: Floats, texts: Sequence[str]) -> None:
+        finite = np.isfinite(vectors).all(1)  # (N,)
+        if finite.all():
+            return
+        index = int(np.flatnonzero(~finite)[0])
+        other = "the fp32 variant" if self.precision != "fp32" else "the checkpoint: its weights may hold NaN"
+        raise NonFiniteError(
+            f"{int((~finite).sum())} of {len(texts)} vectors are NaN or infinite, the first that of the text at index "
+            f"{index}: {texts[index][:60]!r}. Check {other}."
+        )
+
+    def _similarity(self) -> Similarity:
+        if self.similarity_fn_name not in SIMILARITIES:
+            raise InputError(f"similarity_fn_name {self.similarity_fn_name!r} is not one of {', '.join(SIMILARITIES)}.")
+        return FUNCTIONS[self.similarity_fn_name]
+
+
+def _as_texts(inputs: object, sentences: object) -> tuple[list[str], bool]:
+    """A list of checked texts, and whether one text came alone."""
+    if sentences is not None:
+        if inputs is not None:
+            raise InputError("pass the texts as inputs or as sentences, not both.")
+        inputs = sentences
+    if isinstance(inputs, np.ndarray):
+        inputs = inputs.tolist()
+    if isinstance(inputs, str):
+        return [inputs], True
+    if isinstance(inputs, bytes | bytearray | Mapping) or not isinstance(inputs, Iterable):
+        raise InputError(f"expected a text or an iterable of texts, got {type(inputs).__name__}.")
+    texts = list(inputs)
+    check_texts(texts)
+    return texts, False
+
+
+def _describe(pipeline: Pipeline, ids: npt.NDArray[np.int64], prompt_length: int, width: int) -> dict[str, Any]:
+    """One text's ids (S,), token embeddings (S, H) and sentence embedding (D,)."""
+    return {
+        "input_ids": ids,
+        "token_embeddings": pipeline.states(ids[None])[0],
+        "sentence_embedding": pipeline.vectors(ids[None], prompt_length)[0, :width],
+    }
+
+
+def _digest_arrays(arrays: Mapping[str, Floats], route: str, precision: str) -> dict[str, str]:
+    """sha256 of the arrays that a route's vectors depend on; the ranges only where they are used."""
+    ranges = (f"{route}.ranges", f"{route}.normalized_ranges")
+    used = {k: v for k, v in arrays.items() if not k.endswith("ranges") or (k in ranges and precision.endswith("int8"))}
+    return {key: hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest() for key, value in used.items()}
+
+
+class _NoBar:
+    def update(self, count: int) -> None:
+        """Nothing to show."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _progress(total: int, show: bool | None) -> Any:  # noqa: ANN401 - a tqdm bar or its stand-in
+    if show is None:
+        show = logger.getEffectiveLevel() in (logging.INFO, logging.DEBUG)
+    if not show:
+        return _NoBar()
+    from huggingface_hub.utils import tqdm
+
+    return tqdm(total=total, desc="Texts", unit=" texts")

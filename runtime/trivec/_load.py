@@ -1,0 +1,234 @@
+"""`load`: from a name or folder to an open encoder."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trivec import _manifest
+from trivec._encoders import DenseEncoder
+from trivec._errors import InputError, ModelFormatError, ModelNotFoundError, ProviderError
+from trivec._foreign import choose_output, derive, read_step_arrays
+from trivec._load_options import LoadOptions
+from trivec._manifest import PRECISIONS, SIMILARITIES, Encoder, FileRef, Manifest, Route
+from trivec._pipeline import Pipeline, check_arrays
+from trivec._pool import Floats
+from trivec._session import Device, Session, available_devices, parse_device
+from trivec._source import Source, find
+from trivec._threads import available_threads
+from trivec._tokenize import TextTokenizer
+
+logger = logging.getLogger("trivec")
+_said: set[str] = set()
+
+_ORDER = {"cuda": ("fp16", "fp32"), "cpu": ("fp32", "int8")}  # what precision="auto" takes, best first
+_REFUSALS = {
+    ("cpu", "fp16"): "onnxruntime computes fp16 graphs on a CPU in fp32 through casts: slower, and no more exact. "
+    'Load precision="fp32" or "int8" there.',
+    ("cuda", "int8"): "onnxruntime has no CUDA kernels for these integer products and would copy to and from the CPU. "
+    'Load precision="fp16" or "fp32" there, or device="cpu".',
+}
+
+
+def load(
+    name_or_folder: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    prompts: Mapping[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    truncate_dim: int | None = None,
+    similarity_fn_name: str | None = None,
+    export: bool = False,
+) -> DenseEncoder:
+    """Open a model: a folder written by `trivec export`, a Hub repository with ONNX graphs, or a bare model name.
+
+    Args:
+        name_or_folder: a folder, "organization/name" on the Hub, or a bare name ("all-MiniLM-L6-v2" tries
+            "sentence-transformers/all-MiniLM-L6-v2" first). The Hub's cache is asked before the network.
+        device: "auto" takes CUDA where it really starts, else the CPU; "cpu", "cuda", "cuda:1" insist.
+        precision: the variant: "fp32", "fp16", "int8". "auto" takes fp16 on CUDA and fp32 on CPU, else what there is.
+        threads: CPU threads; None: the smaller of CPU affinity and cgroup quota.
+        revision: branch, tag or commit on the Hub.
+        cache_dir: the Hub's cache folder; None: its default.
+        local_files_only: never ask the network.
+        token: for private and gated repositories.
+        prompts: added to the model's, and winning over them.
+        default_prompt_name: the prompt of calls that name none.
+        truncate_dim: cut vectors to their first so many numbers.
+        similarity_fn_name: "cosine", "dot", "euclidean" or "manhattan"; None: the model's.
+        export: where there are only torch weights and `trivec[export]` is installed, export once into the cache
+            (`TRIVEC_HOME`) and load that.
+
+    Returns:
+        An encoder. It holds one onnxruntime session; `close()` or `with` frees it.
+
+    Raises:
+        ModelNotFoundError: no such model, or it lacks the variant; where it has only torch weights, the message has
+            the `trivec export` line.
+        ModelFormatError: the folder cannot be understood, or comes from a later trivec.
+        IntegrityError: a file is not the one that the manifest describes.
+        ProviderError: the device cannot be had, or does not go with the precision.
+        MissingExtraError: onnxruntime is not installed.
+        InputError: an argument is out of range.
+    """
+    _check_arguments(precision, threads, similarity_fn_name)
+    wanted = parse_device(device)
+    available = available_devices()
+    options = LoadOptions(
+        name=os.fspath(name_or_folder),
+        device=device,
+        precision=precision,
+        threads=threads,
+        revision=revision,
+        cache_dir=None if cache_dir is None else os.fspath(cache_dir),
+        local_files_only=local_files_only,
+        token=token,
+        prompts=prompts,
+        default_prompt_name=default_prompt_name,
+        truncate_dim=truncate_dim,
+        similarity_fn_name=similarity_fn_name,
+    )
+    source = find(
+        name_or_folder, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
+    )
+    if export:
+        from trivec._export import exported
+
+        source = exported(source, revision=revision)
+    manifest = _read_manifest(source)
+    attempts = _attempts(wanted, precision, manifest.precisions(), available, source.name)
+    for attempt, (target, variant) in enumerate(attempts):
+        try:
+            return _open(source, manifest, target, variant, options)
+        except ProviderError as error:
+            if attempt + 1 == len(attempts):
+                raise
+            _say_once(f"{target} is not used: {error}")
+    raise AssertionError("unreachable: _attempts gives at least one")
+
+
+def reload(options: LoadOptions, state: Mapping[str, Any], max_seq_length: int | None) -> DenseEncoder:
+    """An encoder from its pickle: the same folder, device and settings."""
+    given = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name not in ("name", "files")}
+    encoder = load(options.name, **{**given, **state})
+    encoder.max_seq_length = max_seq_length
+    return encoder
+
+
+def _check_arguments(precision: str, threads: int | None, similarity: str | None) -> None:
+    if precision not in ("auto", *PRECISIONS):
+        raise InputError(f"precision {precision!r} is not one of auto, {', '.join(PRECISIONS)}.")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads must be a positive integer or None, got {threads!r}.")
+    if similarity is not None and similarity not in SIMILARITIES:
+        raise InputError(f"similarity_fn_name {similarity!r} is not one of {', '.join(SIMILARITIES)}.")
+
+
+def _read_manifest(source: Source) -> Manifest:
+    path = source.file(_manifest.FILE_NAME)
+    if path is None:
+        return derive(source)
+    manifest = _manifest.loads(path.read_text(encoding="utf-8"), str(path))
+    if manifest.family != "dense":
+        raise ModelFormatError(
+            f"{source.name} is of the family {manifest.family!r}; this trivec runs 'dense'. Type: pip install -U trivec"
+        )
+    return manifest
+
+
+def _attempts(
+    wanted: Device | None, precision: str, have: Sequence[str], available: Sequence[str], name: str
+) -> list[tuple[Device, str]]:
+    """Devices and variants to try in order; where there is none, the reason as an error."""
+    if precision != "auto" and precision not in have:
+        raise ModelNotFoundError(
+            f"{name} has no {precision} variant; it has: {', '.join(have) or 'none'}. "
+            f"Export one from the checkpoint: trivec export MODEL OUT --precision {precision}"
+        )
+    devices = [wanted] if wanted else [Device(kind) for kind in available]
+    attempts = []
+    for device in devices:
+        variants = _ORDER[device.kind] if precision == "auto" else (precision,)
+        allowed = [p for p in variants if p in have and (device.kind, p) not in _REFUSALS]
+        attempts += [(device, p) for p in allowed[:1]]
+    if not attempts:
+        kind = devices[-1].kind
+        variant = precision if precision != "auto" else next(iter(have), "")
+        reason = _REFUSALS.get((kind, variant), f"it has the variants {', '.join(have) or 'none'}.")
+        raise ProviderError(f"{name}: {variant or 'no variant'} is not run on {kind}: {reason}")
+    return attempts
+
+
+def _open(source: Source, manifest: Manifest, device: Device, precision: str, options: LoadOptions) -> DenseEncoder:
+    """Fetch and check the variant's files, then open one session an encoder."""
+    threads = options.threads or available_threads().count
+    files = {ref.path: _checked(source, ref) for ref in manifest.files(precision)}
+    stored = _read_arrays(files[manifest.arrays.path]) if manifest.arrays else {}
+    opened: dict[str, tuple[TextTokenizer, Session]] = {}
+    pipelines = {}
+    for name, route in manifest.routes.items():
+        encoder = manifest.encoders[route.encoder]
+        if route.encoder not in opened:
+            graph = [files[ref.path] for ref in encoder.variants[precision].files]
+            tokenizer = TextTokenizer(files[encoder.tokenizer.path], encoder)
+            opened[route.encoder] = (tokenizer, Session(graph, device=device, threads=threads))
+        arrays = stored if manifest.dim else read_step_arrays(source, route.steps)
+        pipelines[name] = _pipeline(manifest, route, encoder, *opened[route.encoder], arrays, precision)
+        if manifest.dim and pipelines[name].dim != manifest.dim:
+            raise ModelFormatError(
+                f"{source.name}: route {name} gives {pipelines[name].dim} numbers, not {manifest.dim}."
+            )
+    options = dataclasses.replace(options, precision=precision, files=files)
+    return DenseEncoder(manifest, pipelines, options)
+
+
+def _pipeline(
+    manifest: Manifest,
+    route: Route,
+    encoder: Encoder,
+    tokenizer: TextTokenizer,
+    session: Session,
+    arrays: Mapping[str, Floats],
+    precision: str,
+) -> Pipeline:
+    check_arrays(route.steps, arrays)
+    output = encoder.variants[precision].output or choose_output(
+        tuple(session.outputs), has_modules=bool(manifest.source.get("has_modules"))
+    )
+    pooled = output == "sentence_embedding"  # the graph pools, and does what follows, by itself
+    return Pipeline(
+        encoder, tokenizer, session, output, None if pooled else route.pooling, () if pooled else route.steps, arrays
+    )
+
+
+def _checked(source: Source, ref: FileRef) -> Path:
+    if ref.sha256 is None and ref.bytes is None:  # no manifest vouches for it
+        path = source.file(ref.path)
+        if path is None:
+            raise ModelNotFoundError(f"{source.name}: {ref.path} cannot be fetched.")
+        return path
+    return source.checked(ref)
+
+
+def _read_arrays(path: Path) -> dict[str, Floats]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise ModelFormatError(f"{path} is no readable .npz file: {error}") from error
+
+
+def _say_once(message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        logger.warning(message)

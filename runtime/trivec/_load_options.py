@@ -1,0 +1,31 @@
+"""What `load` was asked for, kept for pickling and for messages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trivec._integrity import sha256
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """Resolved options of one `load` call."""
+
+    name: str
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    revision: str | None = None
+    cache_dir: str | None = None
+    local_files_only: bool = False
+    token: str | bool | None = None
+    prompts: Mapping[str, str] | None = None
+    default_prompt_name: str | None = None
+    truncate_dim: int | None = None
+    similarity_fn_name: str | None = None
+    files: Mapping[str, Path] | None = None
+    """Where each of the model's files lies."""
+
+    def digest(self, path: str) -> str:
+        """sha256 of one of the model's files that no manifest vouches for."""
+        return sha256((self.files or {})[path])

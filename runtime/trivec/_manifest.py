@@ -1,0 +1,239 @@
+"""The manifest, `trivec.json`: everything the runtime needs to know about a model, nothing it has to guess.
+
+An *encoder* is a tokenizer with the graph variants that share it. A *route* takes an encoder's token embeddings to
+one vector a text: pooling, then steps. A plain model has one encoder and one route; a sentence-transformers `Router`
+becomes several routes, over one shared encoder or over several.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from trivec._errors import ModelFormatError
+
+FORMAT = 1
+FILE_NAME = "trivec.json"
+POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+PRECISIONS = ("fp32", "fp16", "int8")
+SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+ACTIVATIONS = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu", "leaky_relu", "elu", "softplus", "mish")
+STEPS = ("dense", "layer_norm", "normalize")
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """A file of the model folder, by its path relative to the folder."""
+
+    path: str
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One precision of an encoder's graph."""
+
+    files: tuple[FileRef, ...]
+    """The graph first, then the external data beside it."""
+    inputs: tuple[str, ...] = ()
+    """Graph inputs; empty where the folder has no manifest: asked of the session then."""
+    output: str = ""
+    """The output that is read: token embeddings (B, S, H), or `sentence_embedding` (B, D)."""
+    opset: int | None = None
+    needs: tuple[str, ...] = ()
+    """Kinds of device that may run it ("cpu", "cuda"); empty: any."""
+    gate: Mapping[str, Any] | None = None
+    """Parity figures against the torch reference; None: no gate on record."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A tokenizer and the graph variants that read its ids."""
+
+    tokenizer: FileRef
+    max_seq_length: int | None
+    """Tokens a text is cut to, special tokens included; None: no limit."""
+    max_positions: int | None
+    """Tokens that the graph can read at most; None: no limit."""
+    variants: Mapping[str, Variant]
+    truncation_side: str = "right"
+    lower_case: bool = False
+    """Lower-case before the tokenizer's own normalizer (sentence-transformers' do_lower_case)."""
+    special_ids: tuple[int, ...] = ()
+    """The tokenizer's special ids: they decide how many tokens a prompt has."""
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Token embeddings (B, S, H) to (B, H * modes), as sentence-transformers' Pooling."""
+
+    modes: tuple[str, ...] = ("mean",)
+    include_prompt: bool = True
+
+
+@dataclass(frozen=True)
+class Step:
+    """What follows pooling: `dense`, `layer_norm` or `normalize`; arrays are looked up as `<arrays>.weight`, ..."""
+
+    kind: str
+    arrays: str = ""
+    activation: str = "identity"
+    residual: bool = False
+    epsilon: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Route:
+    """From texts to vectors: which encoder, how pooled, what follows."""
+
+    encoder: str = "main"
+    pooling: Pooling | None = Pooling()
+    """None: the graph's output is already one vector a text."""
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A model folder's description."""
+
+    family: str
+    dim: int | None
+    """Width of a vector before any truncation; None where the folder has no manifest: asked of the graph then."""
+    encoders: Mapping[str, Encoder]
+    routes: Mapping[str, Route]
+    default_route: str | None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
+    similarity: str = "cosine"
+    truncate_dim: int | None = None
+    arrays: FileRef | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def files(self, precision: str) -> list[FileRef]:
+        """Every file that one precision of the model needs, each once."""
+        found: dict[str, FileRef] = {}
+        for encoder in self.encoders.values():
+            refs = (encoder.tokenizer, *(encoder.variants[precision].files if precision in encoder.variants else ()))
+            found.update({ref.path: ref for ref in refs})
+        if self.arrays is not None:
+            found[self.arrays.path] = self.arrays
+        return list(found.values())
+
+    def precisions(self) -> list[str]:
+        """The precisions that every encoder of the model has."""
+        return [p for p in PRECISIONS if all(p in encoder.variants for encoder in self.encoders.values())]
+
+
+def loads(text: str, where: str = FILE_NAME) -> Manifest:
+    """Parse and check a manifest.
+
+    Raises:
+        ModelFormatError: it is no JSON object, comes from a later trivec, or a field is missing, of the wrong type or
+            out of range; the message names the field.
+    """
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ModelFormatError(f"{where} is not valid JSON ({error}). Export the model again: trivec export") from error
+    version = data.get("format") if isinstance(data, dict) else None
+    if not isinstance(version, int):
+        raise ModelFormatError(f"{where} has no integer field 'format', so it is not a trivec manifest.")
+    if version > FORMAT:
+        raise ModelFormatError(
+            f"{where} has format {version}; this trivec reads up to {FORMAT}. Type: pip install -U trivec"
+        )
+    manifest = _build(Manifest, data, where)
+    _check(manifest, where)
+    return typing.cast("Manifest", manifest)
+
+
+def dumps(manifest: Manifest) -> str:
+    """The manifest as JSON, fields in the order of the classes."""
+    return json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False) + "\n"
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a model folder."""
+    path = folder / FILE_NAME
+    return loads(path.read_text(encoding="utf-8"), str(path))
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - a type and a JSON value
+    """A JSON value as an instance of a type annotation."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _build(next(a for a in args if a is not type(None)), value, where)
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(typing.cast("type", kind), value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_build(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _build(args[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if origin is None and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise ModelFormatError(f"{where}: expected {getattr(kind, '__name__', kind)}, got {json.dumps(value)[:80]}.")
+
+
+def _build_dataclass(kind: type, value: object, where: str) -> object:
+    if not isinstance(value, dict):
+        raise ModelFormatError(f"{where}: expected an object, got {json.dumps(value)[:80]}.")
+    hints, given = typing.get_type_hints(kind), {}
+    for spec in dataclasses.fields(kind):
+        if spec.name in value:
+            given[spec.name] = _build(hints[spec.name], value[spec.name], f"{where}.{spec.name}")
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            raise ModelFormatError(f"{where}: the field '{spec.name}' is missing.")
+    return kind(**given)
+
+
+def _check(manifest: Manifest, where: str) -> None:
+    """Cross-field rules, each with the field's name in its message."""
+
+    def require(condition: bool, message: str) -> None:
+        if not condition:
+            raise ModelFormatError(f"{where}: {message}")
+
+    require(bool(manifest.routes), "routes is empty.")
+    require(manifest.dim is not None and manifest.dim > 0, f"dim must be positive, got {manifest.dim}.")
+    require(
+        manifest.default_route is None or manifest.default_route in manifest.routes,
+        f"default_route {manifest.default_route!r} is none of the routes {sorted(manifest.routes)}.",
+    )
+    require(
+        manifest.default_prompt_name is None or manifest.default_prompt_name in manifest.prompts,
+        f"default_prompt_name {manifest.default_prompt_name!r} is none of the prompts {sorted(manifest.prompts)}.",
+    )
+    require(
+        manifest.similarity in SIMILARITIES, f"similarity {manifest.similarity!r} is none of {', '.join(SIMILARITIES)}."
+    )
+    for name, route in manifest.routes.items():
+        require(route.encoder in manifest.encoders, f"routes.{name}.encoder {route.encoder!r} is not in encoders.")
+        for mode in route.pooling.modes if route.pooling else ():
+            require(mode in POOLING_MODES, f"routes.{name}: unknown pooling mode {mode!r}; known: {POOLING_MODES}.")
+        for step in route.steps:
+            require(step.kind in STEPS, f"routes.{name}: unknown step {step.kind!r}; known: {STEPS}.")
+            require(step.activation in ACTIVATIONS, f"routes.{name}: unknown activation {step.activation!r}.")
+    for name, encoder in manifest.encoders.items():
+        for precision, variant in encoder.variants.items():
+            require(precision in PRECISIONS, f"encoders.{name}: unknown variant {precision!r}; known: {PRECISIONS}.")
+            require(bool(variant.files), f"encoders.{name}.variants.{precision}.files is empty.")
+    for precision in PRECISIONS:
+        for ref in manifest.files(precision):
+            path = PurePosixPath(ref.path)
+            require(
+                not path.is_absolute() and ".." not in path.parts and "\\" not in ref.path,
+                f"the file path {ref.path!r} leaves the model folder.",
+            )

@@ -1,0 +1,187 @@
+"""One open ONNX graph on one device. The only module that imports onnxruntime."""
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from trivec._errors import InputError, MissingExtraError, ModelFormatError, ProviderError
+
+INSTALL = 'pip install "trivec[cpu]"   (or "trivec[gpu]" on a machine with an NVIDIA GPU)'
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# What a text graph may ask for beside input_ids; a row has no padding and one segment.
+_EXTRA_INPUTS = ("attention_mask", "token_type_ids", "position_ids")
+
+
+@dataclass(frozen=True)
+class Device:
+    """An execution provider and the index of its device."""
+
+    kind: str
+    index: int = 0
+
+    def __str__(self) -> str:
+        """As `device=` takes it: "cpu", "cuda:0"."""
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+
+def parse_device(device: str) -> Device | None:
+    """Read "cpu", "cuda" or "cuda:1" as a Device; None for "auto".
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if device == "auto":
+        return None
+    kind, _, index = str(device).partition(":")
+    if kind not in _PROVIDERS or (index and (kind == "cpu" or not index.isdecimal())):
+        raise InputError(f"device {device!r} is not known. Expected 'auto', 'cpu', 'cuda' or 'cuda:N'.")
+    return Device(kind, int(index or 0))
+
+
+def available_devices() -> list[str]:
+    """The kinds of device that the installed onnxruntime was built for, among "cuda" and "cpu"."""
+    names = _onnxruntime().get_available_providers()
+    return [kind for kind in ("cuda", "cpu") if _PROVIDERS[kind] in names]
+
+
+class Session:
+    """An open graph: token ids in, one float32 array out."""
+
+    def __init__(self, files: Sequence[Path], *, device: Device, threads: int) -> None:
+        """Open a graph.
+
+        Args:
+            files: the graph, then its external data files.
+            device: where it must run; there is no falling back.
+            threads: for the CPU's operators.
+
+        Raises:
+            MissingExtraError: no onnxruntime is installed.
+            ProviderError: the device cannot be had.
+            ModelFormatError: onnxruntime cannot read the graph.
+        """
+        self._session, self.device = _open(_onnxruntime(), files, device, threads), device
+        self._dtypes = {i.name: _dtype(i.type) for i in self._session.get_inputs()}
+        self.inputs = tuple(self._dtypes)
+        self.outputs = {o.name: _width(o.shape) for o in self._session.get_outputs()}
+        unknown = [name for name in self.inputs if name != "input_ids" and name not in _EXTRA_INPUTS]
+        if unknown or "input_ids" not in self.inputs:
+            raise ModelFormatError(
+                f"{files[0]} has the inputs {list(self.inputs)}; a text encoder has input_ids and at most "
+                f"{', '.join(_EXTRA_INPUTS)}. Export the model with: trivec export"
+            )
+
+    def run(self, ids: npt.NDArray[np.int64], output: str) -> npt.NDArray[np.float32]:
+        """Run rows of equal length: ids (B, S) to the output (B, S, H) or (B, D), float32."""
+        feeds = {name: _feed(name, ids).astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
+        array: npt.NDArray[Any] = self._session.run([output], feeds)[0]
+        return array.astype(np.float32, copy=False)
+
+
+def _onnxruntime() -> ModuleType:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError(
+            f"onnxruntime is not installed, and nothing runs without it. Type: {INSTALL}"
+        ) from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        raise MissingExtraError(
+            "onnxruntime is half removed (onnxruntime and onnxruntime-gpu share their files, and one was uninstalled). "
+            f"Type: pip uninstall -y onnxruntime onnxruntime-gpu && {INSTALL}"
+        )
+    return cast("ModuleType", onnxruntime)
+
+
+def engine_versions() -> dict[str, str]:
+    """Installed onnxruntime distributions and their versions; more than one overwrite each other's files."""
+    found = {}
+    for name in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _open(ort: ModuleType, files: Sequence[Path], device: Device, threads: int) -> Any:  # noqa: ANN401 - untyped library
+    """An InferenceSession that runs on the device, or an error."""
+    provider = _PROVIDERS[device.kind]
+    if provider not in ort.get_available_providers():
+        raise ProviderError(
+            f"device {str(device)!r} needs {provider}, which the installed onnxruntime {ort.__version__} lacks (it has "
+            f"{', '.join(ort.get_available_providers())}). Type: "
+            'pip uninstall -y onnxruntime && pip install "trivec[gpu]"; or load with device="cpu".'
+        )
+    if device.kind == "cuda" and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # finds CUDA and cuDNN where pip has put them
+    options, keep_alive = _options(ort, files, threads)
+    try:
+        session = ort.InferenceSession(
+            str(files[0]),
+            options,
+            providers=[(provider, _provider_options(device))],
+            # ORT's SkipLayerNormalization is several times slower than Add + LayerNormalization on CPU
+            disabled_optimizers=["SkipLayerNormFusion"] if device.kind == "cpu" else None,
+        )
+    except Exception as error:
+        if device.kind == "cpu":
+            raise ModelFormatError(f"onnxruntime {ort.__version__} cannot read {files[0]}: {error}") from error
+        raise ProviderError(f"{provider} does not start: {error}") from error
+    del keep_alive
+    if session.get_providers()[0] != provider:
+        raise ProviderError(
+            f"device {str(device)!r} was asked for, but onnxruntime fell back to {session.get_providers()[0]}. "
+            "See what is missing with: trivec doctor"
+        )
+    return session
+
+
+def _options(ort: ModuleType, files: Sequence[Path], threads: int) -> tuple[Any, list[npt.NDArray[np.uint8]]]:
+    """Session options, and buffers that must live until the session is made."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # its cache grows with every new shape and is never evicted
+    options.log_severity_level = 4  # errors are raised; the same text on stderr helps nobody
+    graph = files[0].resolve()
+    scattered = [f for f in files[1:] if f.resolve().parent != graph.parent]
+    if not scattered:
+        return options, []
+    # onnxruntime refuses external data that resolves outside the graph's folder: hand it over in memory, mapped
+    buffers = [np.memmap(f, dtype=np.uint8, mode="r") for f in files[1:]]
+    options.add_external_initializers_from_files_in_memory(
+        [f.name for f in files[1:]], buffers, [len(b) for b in buffers]
+    )
+    return options, list(buffers)
+
+
+def _provider_options(device: Device) -> dict[str, str]:
+    if device.kind == "cpu":
+        return {}
+    return {"device_id": str(device.index), "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+
+
+def _feed(name: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """One graph input (B, S) for rows without padding."""
+    if name == "input_ids":
+        return ids
+    if name == "position_ids":
+        return np.broadcast_to(np.arange(ids.shape[1], dtype=np.int64), ids.shape).copy()
+    return np.full_like(ids, 1 if name == "attention_mask" else 0)
+
+
+def _dtype(ort_type: str) -> npt.DTypeLike:
+    return np.int32 if ort_type == "tensor(int32)" else np.int64
+
+
+def _width(shape: Sequence[int | str | None]) -> int | None:
+    """The last dimension, where the graph states it."""
+    last = shape[-1] if shape else None
+    return last if isinstance(last, int) else None

@@ -1,0 +1,141 @@
+"""Texts to token ids, equal to the reference tokenizer's."""
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer, normalizers
+
+from trivec._errors import InputError, ModelFormatError
+from trivec._manifest import Encoder
+
+_CHUNK = 4096  # texts whose Encoding objects are alive at once
+
+
+class Tokens(NamedTuple):
+    """Token ids of N texts, end to end."""
+
+    ids: npt.NDArray[np.int64]
+    """(T,) ids of all texts."""
+    offsets: npt.NDArray[np.int64]
+    """(N + 1,) where each text starts in `ids`."""
+    truncated: npt.NDArray[np.bool_]
+    """(N,) whether a text was longer than the model reads."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(N,) tokens of each text."""
+        lengths: npt.NDArray[np.int64] = np.diff(self.offsets)
+        return lengths
+
+    def rows(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+        """(B, S) ids of texts that all have the same length."""
+        length = int(self.offsets[rows[0] + 1] - self.offsets[rows[0]])
+        return self.ids[self.offsets[rows][:, None] + np.arange(length)]
+
+    def of(self, row: int) -> npt.NDArray[np.int64]:
+        """(S,) ids of one text."""
+        return self.ids[self.offsets[row] : self.offsets[row + 1]]
+
+
+class TextTokenizer:
+    """A tokenizer.json with padding off and truncation at the model's length."""
+
+    def __init__(self, path: Path, encoder: Encoder) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:
+            raise ModelFormatError(f"{path} is not a readable tokenizer.json: {error}") from error
+        self._tokenizer.no_padding()
+        self._side = encoder.truncation_side
+        self._special = frozenset(encoder.special_ids)
+        if encoder.lower_case:
+            parts = [normalizers.Lowercase()]
+            if self._tokenizer.normalizer is not None:
+                parts.append(self._tokenizer.normalizer)
+            self._tokenizer.normalizer = normalizers.Sequence(parts)
+        if any(self._tokenizer.encode("a").type_ids):
+            raise ModelFormatError(
+                f"{path} gives token types other than 0 to a single text; trivec's graphs read none. "
+                "Use sentence-transformers for this model."
+            )
+        self.max_seq_length = encoder.max_seq_length
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Tokens a text is cut to, special tokens included; None: never cut."""
+        return self._max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        special = self._tokenizer.num_special_tokens_to_add(False)
+        if value is None:
+            self._tokenizer.no_truncation()
+        elif value <= special:
+            raise InputError(f"max_seq_length must exceed the {special} special tokens of this tokenizer, got {value}.")
+        else:
+            self._tokenizer.enable_truncation(value, direction=self._side)
+        self._max_seq_length = value
+
+    def __call__(self, texts: Sequence[str], prompt: str = "") -> Tokens:
+        """Tokenize texts, each behind the prompt.
+
+        Raises:
+            InputError: a text holds a lone surrogate (its index is named).
+        """
+        ids: list[npt.NDArray[np.int64]] = []
+        lengths = np.zeros(len(texts) + 1, dtype=np.int64)
+        truncated = np.zeros(len(texts), dtype=np.bool_)
+        for start in range(0, len(texts), _CHUNK):
+            part = texts[start : start + _CHUNK]
+            encodings = self._encode([prompt + text for text in part] if prompt else list(part), start)
+            lengths[start + 1 : start + 1 + len(part)] = [len(e.ids) for e in encodings]
+            truncated[start : start + len(part)] = [bool(e.overflowing) for e in encodings]
+            count = int(lengths[start + 1 : start + 1 + len(part)].sum())
+            ids.append(np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int64, count=count))
+        flat = ids[0] if len(ids) == 1 else np.concatenate(ids or [np.zeros(0, dtype=np.int64)])
+        return Tokens(flat, np.cumsum(lengths), truncated)
+
+    def prompt_length(self, prompt: str) -> int:
+        """Tokens of a prompt without a trailing special token, as sentence-transformers counts them."""
+        if not prompt:
+            return 0
+        ids = self([prompt]).of(0)
+        return len(ids) - int(len(ids) > 0 and int(ids[-1]) in self._special)
+
+    def token(self, token_id: int) -> str:
+        """The token behind an id."""
+        return str(self._tokenizer.id_to_token(token_id))
+
+    def _encode(self, texts: list[str], start: int) -> list:  # type: ignore[type-arg]  # tokenizers has no types
+        try:
+            return list(self._tokenizer.encode_batch_fast(texts))
+        except TypeError:
+            for index, text in enumerate(texts):
+                _check_encodable(text, start + index)
+            raise
+
+
+def _check_encodable(text: str, index: int) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the text at index {index} holds a lone surrogate (U+{ord(text[error.start]):04X} at character "
+            f"{error.start}), which is no valid Unicode text. Repair it: "
+            "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+        ) from error
+
+
+def check_texts(texts: Sequence[object]) -> None:
+    """Raise InputError, naming the index, if anything but a string is among the texts."""
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            hint = " Decode it first: text.decode('utf-8')." if isinstance(text, bytes) else ""
+            raise InputError(
+                f"expected strings, got {type(text).__name__} at index {index}: {str(text)[:40]!r}.{hint} "
+                "Nothing was encoded."
+            )

@@ -1,11 +1,7 @@
 """Encoders: what `trivec.load` returns."""
 
-import hashlib
-import json
-import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -13,17 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec._errors import InputError, NonFiniteError, TruncationError
+from trivec._fingerprint import fingerprint
+from trivec._inputs import as_texts, check_output_value
 from trivec._load_options import LoadOptions
 from trivec._manifest import SIMILARITIES, Manifest
 from trivec._output import check_output_precision, quantize_vectors
 from trivec._pipeline import Pipeline
 from trivec._plan import plan
 from trivec._pool import Floats, normalize
+from trivec._progress import progress_bar
 from trivec._similarity import FUNCTIONS, Similarity, as_rows
 from trivec._tensors import as_tensor
-from trivec._tokenize import Tokens, check_texts
-
-logger = logging.getLogger("trivec")
+from trivec._tokenize import Tokens
 
 TOKENS_PER_ROW = 64  # a run holds up to batch_size * 64 tokens: 2,048 at the default batch_size of 32
 OutputValue = Literal["sentence_embedding", "token_embeddings"] | None
@@ -46,6 +43,7 @@ class EncodeOptions(TypedDict, total=False):
     chunk_size: int | None
     task: str | None
     on_overflow: Literal["truncate", "error"]
+    sentences: str | Iterable[str] | None
 
 
 class PromptedOptions(EncodeOptions, total=False):
@@ -74,6 +72,7 @@ class DenseEncoder:
         self.similarity_fn_name = options.similarity_fn_name or manifest.similarity
         self._options = options
         self._pipelines: Mapping[str, Pipeline] | None = pipelines
+        self._dim = manifest.dim or self._any().dim
         self._lock = threading.Lock()
         self._truncated = 0
         if self.default_prompt_name is not None and self.default_prompt_name not in self.prompts:
@@ -182,8 +181,9 @@ class DenseEncoder:
             TruncationError: a text is too long and on_overflow is "error".
             NonFiniteError: a vector is NaN or infinite; the text is named.
         """
-        texts, single = _as_texts(inputs, sentences)
+        texts, single = as_texts(inputs, sentences)
         check_output_precision(precision)
+        check_output_value(output_value)
         self._check_unsupported(device, pool, batch_size)
         route, prompt = self._route(task), self._prompt(prompt, prompt_name)
         width = self._width(self.truncate_dim if truncate_dim is None else truncate_dim)
@@ -191,21 +191,17 @@ class DenseEncoder:
         tokens = pipeline.tokenizer(texts, prompt)
         self._count_truncated(tokens, on_overflow)
         prompt_length = pipeline.tokenizer.prompt_length(prompt)
-        if output_value is not None and output_value not in ("sentence_embedding", "token_embeddings"):
-            raise InputError(
-                f"output_value {output_value!r} is not one of 'sentence_embedding', 'token_embeddings' or None."
-            )
         if output_value != "sentence_embedding":
             items = [_describe(pipeline, tokens.of(row), prompt_length, width) for row in range(len(texts))]
             found = items if output_value is None else [item["token_embeddings"] for item in items]
             return found[0] if single else found
-        bar = _progress(len(texts), show_progress_bar)
+        bar = progress_bar(len(texts), show_progress_bar)
         vectors = np.empty((len(texts), width), dtype=np.float32)
         for rows in plan(tokens.lengths, batch_size * TOKENS_PER_ROW):
             vectors[rows] = pipeline.vectors(tokens.rows(rows), prompt_length)[:, :width]
             bar.update(len(rows))
         bar.close()
-        self._check_finite(vectors, texts)
+        _check_finite(vectors, texts, self.precision)
         if normalize_embeddings:
             vectors = normalize(vectors)
         result = quantize_vectors(vectors, precision, self._ranges(route, width, normalize_embeddings))
@@ -217,7 +213,7 @@ class DenseEncoder:
 
     def encode_query(
         self,
-        inputs: str | Iterable[str],
+        inputs: str | Iterable[str] | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         **options: Unpack[EncodeOptions],
@@ -230,7 +226,7 @@ class DenseEncoder:
 
     def encode_document(
         self,
-        inputs: str | Iterable[str],
+        inputs: str | Iterable[str] | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         **options: Unpack[EncodeOptions],
@@ -252,12 +248,16 @@ class DenseEncoder:
             raise InputError(f"window must be at least 1, got {window}.")
         if isinstance(texts, str | bytes):
             raise InputError("encode_iter takes an iterable of texts, got one text. Type: encode(text)")
-        iterator, done = iter(texts), 0
-        while block := list(islice(iterator, window)):
+        return self._blocks(iter(texts), window, options)
+
+    def _blocks(self, texts: Iterator[str], window: int, options: EncodeOptions) -> Iterator[npt.NDArray[Any]]:
+        """What `encode_iter` yields; apart from it, so that a wrong argument raises at the call."""
+        done = 0
+        while block := list(islice(texts, window)):
             try:
                 yield self.encode(block, **options)
-            except InputError as error:
-                raise InputError(f"in the block that starts at text {done}: {error}") from error
+            except (InputError, NonFiniteError, TruncationError) as error:
+                raise type(error)(f"in the block that starts at text {done}: {error}") from error
             done += len(block)
 
     async def aencode(self, inputs: str | Iterable[str], **options: Unpack[PromptedOptions]) -> Any:  # noqa: ANN401
@@ -268,7 +268,7 @@ class DenseEncoder:
 
     def tokenize(self, texts: str | Iterable[str], *, prompt: str = "", task: str | None = None) -> list[list[int]]:
         """Token ids of each text as the model reads them: behind the prompt, cut at max_seq_length."""
-        listed, _ = _as_texts(texts, None)
+        listed, _ = as_texts(texts, None)
         tokens = self._open()[self._route(task)].tokenizer(listed, prompt)
         return [tokens.of(row).tolist() for row in range(len(listed))]
 
@@ -305,10 +305,15 @@ class DenseEncoder:
     def max_seq_length(self, value: int | None) -> None:
         pipelines = self._open().values()
         limit = min((n for p in pipelines if (n := p.encoder.max_positions) is not None), default=None)
-        if limit is not None and (value is None or value > limit):
+        if limit is not None and (value is None or (isinstance(value, int) and value > limit)):
             raise InputError(f"max_seq_length can be at most {limit}, the positions of this model; got {value}.")
         for pipeline in pipelines:
             pipeline.tokenizer.max_seq_length = value
+
+    def restore_lengths(self, lengths: Mapping[str, int | None]) -> None:
+        """Set max_seq_length route by route, as unpickling needs it: routes may differ, and be None."""
+        for name, pipeline in self._open().items():
+            pipeline.tokenizer.max_seq_length = lengths[name]
 
     @property
     def device(self) -> str:
@@ -346,25 +351,16 @@ class DenseEncoder:
         pooling and the steps after it, the prompt's text, truncate_dim, normalize_embeddings, output precision.
         """
         check_output_precision(precision)
-        route = self._route(task)
-        pipeline = self._open()[route]
-        encoder = pipeline.encoder
-        digests = {ref.path: ref.sha256 for ref in (encoder.tokenizer, *encoder.variants[self.precision].files)}
-        ingredients = {
-            "files": [digests[path] or self._options.digest(path) for path in digests],
-            "arrays": _digest_arrays(pipeline.arrays, route, precision),
-            "lower_case": encoder.lower_case,
-            "truncation_side": encoder.truncation_side,
-            "max_seq_length": pipeline.tokenizer.max_seq_length,
-            "output": pipeline.output,
-            "pooling": None if pipeline.pooling is None else asdict(pipeline.pooling),
-            "steps": [asdict(step) for step in pipeline.steps],
-            "prompt": self._prompt(prompt, prompt_name),
-            "width": self._width(self.truncate_dim if truncate_dim is None else truncate_dim),
-            "normalize": normalize_embeddings,
-            "precision": precision,
-        }
-        return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+        return fingerprint(
+            self._open()[self._route(task)],
+            route=self._route(task),
+            variant=self.precision,
+            digest=self._options.digest,
+            prompt=self._prompt(prompt, prompt_name),
+            width=self._width(self.truncate_dim if truncate_dim is None else truncate_dim),
+            normalize=normalize_embeddings,
+            precision=precision,
+        )
 
     def close(self) -> None:
         """Free the graph's memory. Encoding afterwards raises."""
@@ -385,11 +381,12 @@ class DenseEncoder:
             "truncate_dim": self.truncate_dim,
             "similarity_fn_name": self.similarity_fn_name,
         }
-        return reload, (self._options, state, self.max_seq_length)
+        lengths = {name: pipeline.tokenizer.max_seq_length for name, pipeline in self._open().items()}
+        return reload, (self._options, state, lengths)
 
     def __repr__(self) -> str:
         state = "closed" if self._pipelines is None else self.device
-        return f"DenseEncoder({self._options.name!r}, dim={self.manifest.dim}, {self.precision}, {state})"
+        return f"DenseEncoder({self._options.name!r}, dim={self._dim}, {self.precision}, {state})"
 
     # ---- helpers -------------------------------------------------------------------------------------------------
 
@@ -412,6 +409,8 @@ class DenseEncoder:
 
     def _prompt(self, prompt: str | None, prompt_name: str | None) -> str:
         if prompt is not None:
+            if not isinstance(prompt, str):
+                raise InputError(f"prompt must be a string, got {type(prompt).__name__}.")
             return prompt
         name = self.default_prompt_name if prompt_name is None else prompt_name
         if name is None:
@@ -421,17 +420,16 @@ class DenseEncoder:
         return self.prompts[name]
 
     def _width(self, truncate_dim: int | None) -> int:
-        dim = self.manifest.dim or self._any().dim
+        dim = self._dim
         if truncate_dim is None:
             return dim
-        if not 1 <= truncate_dim <= dim:
-            raise InputError(f"truncate_dim must be between 1 and {dim}, this model's dim; got {truncate_dim}.")
-        return truncate_dim
+        if not isinstance(truncate_dim, int | np.integer) or not 1 <= truncate_dim <= dim:
+            raise InputError(f"truncate_dim must be between 1 and {dim}, this model's dim; got {truncate_dim!r}.")
+        return int(truncate_dim)
 
     def _ranges(self, route: str, width: int, normalized: bool) -> Floats | None:
         """(2, width) value ranges for int8 outputs, where the folder has ones that fit the call."""
-        dim = self.manifest.dim
-        if normalized and width != dim:
+        if normalized and width != self._dim:
             return None  # cutting, then normalizing, stretches every dimension by another factor
         ranges = self._open()[route].arrays.get(f"{route}.{'normalized_' if normalized else ''}ranges")
         return None if ranges is None else ranges[:, :width]
@@ -444,7 +442,7 @@ class DenseEncoder:
                 f"this encoder runs on {self.device}, not {str(device)!r}. "
                 f"Type: trivec.load(..., device={str(device)!r})"
             )
-        if not isinstance(batch_size, int) or batch_size < 1:
+        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise InputError(f"batch_size must be a positive integer, got {batch_size!r}.")
 
     def _count_truncated(self, tokens: Tokens, on_overflow: str) -> None:
@@ -460,38 +458,10 @@ class DenseEncoder:
         with self._lock:
             self._truncated += count
 
-    def _check_finite(self, vectors: Floats, texts: Sequence[str]) -> None:
-        finite = np.isfinite(vectors).all(1)  # (N,)
-        if finite.all():
-            return
-        index = int(np.flatnonzero(~finite)[0])
-        other = "the fp32 variant" if self.precision != "fp32" else "the checkpoint: its weights may hold NaN"
-        raise NonFiniteError(
-            f"{int((~finite).sum())} of {len(texts)} vectors are NaN or infinite, the first that of the text at index "
-            f"{index}: {texts[index][:60]!r}. Check {other}."
-        )
-
     def _similarity(self) -> Similarity:
         if self.similarity_fn_name not in SIMILARITIES:
             raise InputError(f"similarity_fn_name {self.similarity_fn_name!r} is not one of {', '.join(SIMILARITIES)}.")
         return FUNCTIONS[self.similarity_fn_name]
-
-
-def _as_texts(inputs: object, sentences: object) -> tuple[list[str], bool]:
-    """A list of checked texts, and whether one text came alone."""
-    if sentences is not None:
-        if inputs is not None:
-            raise InputError("pass the texts as inputs or as sentences, not both.")
-        inputs = sentences
-    if isinstance(inputs, np.ndarray):
-        inputs = inputs.tolist()
-    if isinstance(inputs, str):
-        return [inputs], True
-    if isinstance(inputs, bytes | bytearray | Mapping) or not isinstance(inputs, Iterable):
-        raise InputError(f"expected a text or an iterable of texts, got {type(inputs).__name__}.")
-    texts = list(inputs)
-    check_texts(texts)
-    return texts, False
 
 
 def _describe(pipeline: Pipeline, ids: npt.NDArray[np.int64], prompt_length: int, width: int) -> dict[str, Any]:
@@ -503,26 +473,14 @@ def _describe(pipeline: Pipeline, ids: npt.NDArray[np.int64], prompt_length: int
     }
 
 
-def _digest_arrays(arrays: Mapping[str, Floats], route: str, precision: str) -> dict[str, str]:
-    """sha256 of the arrays that a route's vectors depend on; the ranges only where they are used."""
-    ranges = (f"{route}.ranges", f"{route}.normalized_ranges")
-    used = {k: v for k, v in arrays.items() if not k.endswith("ranges") or (k in ranges and precision.endswith("int8"))}
-    return {key: hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest() for key, value in used.items()}
-
-
-class _NoBar:
-    def update(self, count: int) -> None:
-        """Nothing to show."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-def _progress(total: int, show: bool | None) -> Any:  # noqa: ANN401 - a tqdm bar or its stand-in
-    if show is None:
-        show = logger.getEffectiveLevel() in (logging.INFO, logging.DEBUG)
-    if not show:
-        return _NoBar()
-    from huggingface_hub.utils import tqdm
-
-    return tqdm(total=total, desc="Texts", unit=" texts")
+def _check_finite(vectors: Floats, texts: Sequence[str], variant: str) -> None:
+    """Raise NonFiniteError, naming the first text whose vector is NaN or infinite."""
+    finite = np.isfinite(vectors).all(1)  # (N,)
+    if finite.all():
+        return
+    index = int(np.flatnonzero(~finite)[0])
+    other = "the fp32 variant" if variant != "fp32" else "the checkpoint: its weights may hold NaN"
+    raise NonFiniteError(
+        f"{int((~finite).sum())} of {len(texts)} vectors are NaN or infinite, the first that of the text at index "
+        f"{index}: {texts[index][:60]!r}. Check {other}."
+    )

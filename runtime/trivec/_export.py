@@ -21,6 +21,7 @@ def export(
     revision: str | None = None,
     trust_remote_code: bool = False,
     token: str | bool | None = None,
+    max_texts: int | None = None,
     quiet: bool = False,
 ) -> Path:
     """Export a checkpoint to a model folder; needs `trivec[export]`. See `trivec_export.export`."""
@@ -35,6 +36,7 @@ def export(
         revision=revision,
         trust_remote_code=trust_remote_code,
         token=token,
+        max_texts=max_texts,
         quiet=quiet,
     )
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 
@@ -10,8 +11,13 @@ def home() -> Path:
     chosen = os.environ.get("TRIVEC_HOME")
     if chosen:
         return Path(chosen).expanduser()
+    try:
+        user = Path.home()
+    except RuntimeError:  # a container that runs under an id without an account
+        return Path(tempfile.gettempdir()) / f"trivec-{os.getuid()}"
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "trivec"
+        return Path(os.environ.get("LOCALAPPDATA", str(user))) / "trivec"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "trivec"
-    return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "trivec"
+        return user / "Library" / "Caches" / "trivec"
+    chosen = os.environ.get("XDG_CACHE_HOME")
+    return (Path(chosen) if chosen else user / ".cache") / "trivec"

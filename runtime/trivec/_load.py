@@ -12,13 +12,13 @@ import numpy as np
 from trivec import _manifest
 from trivec._encoders import DenseEncoder
 from trivec._errors import InputError, ModelFormatError, ModelNotFoundError, ProviderError
-from trivec._foreign import choose_output, derive, read_step_arrays
+from trivec._foreign import SENTENCE_OUTPUT, choose_output, derive, read_step_arrays
 from trivec._load_options import LoadOptions
-from trivec._manifest import PRECISIONS, SIMILARITIES, Encoder, FileRef, Manifest, Route
+from trivec._manifest import PRECISIONS, SIMILARITIES, Encoder, Manifest, Route
 from trivec._pipeline import Pipeline, check_arrays
 from trivec._pool import Floats
 from trivec._session import Device, Session, available_devices, parse_device
-from trivec._source import Source, find
+from trivec._source import Folder, Repository, Source, find
 from trivec._threads import available_threads
 from trivec._tokenize import TextTokenizer
 
@@ -117,11 +117,11 @@ def load(
     raise AssertionError("unreachable: _attempts gives at least one")
 
 
-def reload(options: LoadOptions, state: Mapping[str, Any], max_seq_length: int | None) -> DenseEncoder:
-    """An encoder from its pickle: the same folder, device and settings."""
+def reload(options: LoadOptions, state: Mapping[str, Any], lengths: Mapping[str, int | None]) -> DenseEncoder:
+    """An encoder from its pickle: the same folder or commit, device, settings and max_seq_length of each route."""
     given = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name not in ("name", "files")}
     encoder = load(options.name, **{**given, **state})
-    encoder.max_seq_length = max_seq_length
+    encoder.restore_lengths(lengths)
     return encoder
 
 
@@ -138,7 +138,7 @@ def _read_manifest(source: Source) -> Manifest:
     path = source.file(_manifest.FILE_NAME)
     if path is None:
         return derive(source)
-    manifest = _manifest.loads(path.read_text(encoding="utf-8"), str(path))
+    manifest = _manifest.loads(path.read_bytes(), str(path))
     if manifest.family != "dense":
         raise ModelFormatError(
             f"{source.name} is of the family {manifest.family!r}; this trivec runs 'dense'. Type: pip install -U trivec"
@@ -172,7 +172,7 @@ def _attempts(
 def _open(source: Source, manifest: Manifest, device: Device, precision: str, options: LoadOptions) -> DenseEncoder:
     """Fetch and check the variant's files, then open one session an encoder."""
     threads = options.threads or available_threads().count
-    files = {ref.path: _checked(source, ref) for ref in manifest.files(precision)}
+    files = {ref.path: source.checked(ref) for ref in manifest.files(precision)}
     stored = _read_arrays(files[manifest.arrays.path]) if manifest.arrays else {}
     opened: dict[str, tuple[TextTokenizer, Session]] = {}
     pipelines = {}
@@ -188,7 +188,14 @@ def _open(source: Source, manifest: Manifest, device: Device, precision: str, op
             raise ModelFormatError(
                 f"{source.name}: route {name} gives {pipelines[name].dim} numbers, not {manifest.dim}."
             )
-    options = dataclasses.replace(options, precision=precision, files=files)
+    # A pickle names what was opened: the folder wherever it is unpickled, the commit and not the branch.
+    options = dataclasses.replace(
+        options,
+        name=str(source.root.absolute()) if isinstance(source, Folder) else source.name,
+        revision=source.revision if isinstance(source, Repository) else options.revision,
+        precision=precision,
+        files=files,
+    )
     return DenseEncoder(manifest, pipelines, options)
 
 
@@ -205,19 +212,12 @@ def _pipeline(
     output = encoder.variants[precision].output or choose_output(
         tuple(session.outputs), has_modules=bool(manifest.source.get("has_modules"))
     )
-    pooled = output == "sentence_embedding"  # the graph pools, and does what follows, by itself
-    return Pipeline(
-        encoder, tokenizer, session, output, None if pooled else route.pooling, () if pooled else route.steps, arrays
-    )
-
-
-def _checked(source: Source, ref: FileRef) -> Path:
-    if ref.sha256 is None and ref.bytes is None:  # no manifest vouches for it
-        path = source.file(ref.path)
-        if path is None:
-            raise ModelNotFoundError(f"{source.name}: {ref.path} cannot be fetched.")
-        return path
-    return source.checked(ref)
+    pooling, steps = route.pooling, route.steps
+    if output == SENTENCE_OUTPUT:
+        pooling = None
+        if not encoder.variants[precision].output:  # no manifest: the graph also does what follows pooling
+            steps = ()
+    return Pipeline(encoder, tokenizer, session, output, pooling, steps, arrays)
 
 
 def _read_arrays(path: Path) -> dict[str, Floats]:

@@ -131,7 +131,7 @@ class Manifest:
         return [p for p in PRECISIONS if all(p in encoder.variants for encoder in self.encoders.values())]
 
 
-def loads(text: str, where: str = FILE_NAME) -> Manifest:
+def loads(text: str | bytes, where: str = FILE_NAME) -> Manifest:
     """Parse and check a manifest.
 
     Raises:
@@ -143,7 +143,7 @@ def loads(text: str, where: str = FILE_NAME) -> Manifest:
     except ValueError as error:
         raise ModelFormatError(f"{where} is not valid JSON ({error}). Export the model again: trivec export") from error
     version = data.get("format") if isinstance(data, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(version, int) or isinstance(version, bool):
         raise ModelFormatError(f"{where} has no integer field 'format', so it is not a trivec manifest.")
     if version > FORMAT:
         raise ModelFormatError(
@@ -155,14 +155,15 @@ def loads(text: str, where: str = FILE_NAME) -> Manifest:
 
 
 def dumps(manifest: Manifest) -> str:
-    """The manifest as JSON, fields in the order of the classes."""
-    return json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False) + "\n"
+    """The manifest as JSON: the format first, then the fields in the order of the classes."""
+    fields = {"format": manifest.format} | dataclasses.asdict(manifest)
+    return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
 
 
 def read(folder: Path) -> Manifest:
     """The manifest of a model folder."""
     path = folder / FILE_NAME
-    return loads(path.read_text(encoding="utf-8"), str(path))
+    return loads(path.read_bytes(), str(path))
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - a type and a JSON value
@@ -219,7 +220,12 @@ def _check(manifest: Manifest, where: str) -> None:
     require(
         manifest.similarity in SIMILARITIES, f"similarity {manifest.similarity!r} is none of {', '.join(SIMILARITIES)}."
     )
+    require(
+        manifest.truncate_dim is None or 1 <= manifest.truncate_dim <= (manifest.dim or 0),
+        f"truncate_dim must be between 1 and dim, got {manifest.truncate_dim}.",
+    )
     for name, route in manifest.routes.items():
+        require(route.pooling is None or bool(route.pooling.modes), f"routes.{name}.pooling.modes is empty.")
         require(route.encoder in manifest.encoders, f"routes.{name}.encoder {route.encoder!r} is not in encoders.")
         for mode in route.pooling.modes if route.pooling else ():
             require(mode in POOLING_MODES, f"routes.{name}: unknown pooling mode {mode!r}; known: {POOLING_MODES}.")
@@ -227,13 +233,22 @@ def _check(manifest: Manifest, where: str) -> None:
             require(step.kind in STEPS, f"routes.{name}: unknown step {step.kind!r}; known: {STEPS}.")
             require(step.activation in ACTIVATIONS, f"routes.{name}: unknown activation {step.activation!r}.")
     for name, encoder in manifest.encoders.items():
+        require(
+            encoder.max_seq_length is None or encoder.max_seq_length > 0,
+            f"encoders.{name}.max_seq_length must be positive or null, got {encoder.max_seq_length}.",
+        )
+        require(
+            encoder.truncation_side in ("left", "right"),
+            f"encoders.{name}.truncation_side {encoder.truncation_side!r} is neither left nor right.",
+        )
         for precision, variant in encoder.variants.items():
             require(precision in PRECISIONS, f"encoders.{name}: unknown variant {precision!r}; known: {PRECISIONS}.")
             require(bool(variant.files), f"encoders.{name}.variants.{precision}.files is empty.")
     for precision in PRECISIONS:
         for ref in manifest.files(precision):
             path = PurePosixPath(ref.path)
+            require(ref.path != "", "a file path is empty.")
             require(
-                not path.is_absolute() and ".." not in path.parts and "\\" not in ref.path,
+                not path.is_absolute() and ".." not in path.parts and "\\" not in ref.path and ":" not in ref.path,
                 f"the file path {ref.path!r} leaves the model folder.",
             )

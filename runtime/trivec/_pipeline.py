@@ -37,6 +37,8 @@ class Pipeline:
                 "this graph gives sentence embeddings only, so there are no token embeddings. Export the checkpoint "
                 "with: trivec export"
             )
+        if ids.shape[1] == 0:
+            return np.zeros((*ids.shape, self._output_width()), dtype=np.float32)
         return self.session.run(ids, self.output)
 
     def vectors(self, ids: npt.NDArray[np.int64], prompt_length: int) -> Floats:
@@ -51,11 +53,14 @@ class Pipeline:
         return apply_steps(pooled, self.steps, self.arrays)
 
     def _pooled_width(self) -> int:
+        return self._output_width() * (len(self.pooling.modes) if self.pooling else 1)
+
+    def _output_width(self) -> int:
         width = self.session.outputs.get(self.output)
         if width is None:
             ids = np.ones((1, 1), dtype=np.int64)
             width = self.session.run(ids, self.output).shape[-1]
-        return width * (len(self.pooling.modes) if self.pooling else 1)
+        return width
 
 
 def check_arrays(steps: tuple[Step, ...], arrays: Mapping[str, Floats]) -> None:

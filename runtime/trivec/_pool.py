@@ -89,7 +89,8 @@ def apply_steps(vectors: Floats, steps: Sequence[Step], arrays: Mapping[str, Flo
 def normalize(vectors: Floats) -> Floats:
     """Rows (B, D) divided by max(their L2 norm, 1e-12), as torch.nn.functional.normalize."""
     norms: Floats = np.sqrt(np.einsum("bd,bd->b", vectors, vectors))[:, None]  # (B, 1)
-    return vectors / np.maximum(norms, np.float32(1e-12))
+    norms = np.maximum(norms, np.float32(1e-12))
+    return vectors / norms
 
 
 def _dense(vectors: Floats, step: Step, arrays: Mapping[str, Floats]) -> Floats:

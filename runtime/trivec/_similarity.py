@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from trivec._errors import InputError
 from trivec._pool import Floats, normalize
 
 
@@ -17,8 +18,14 @@ class Similarity(NamedTuple):
 
 
 def as_rows(vectors: npt.ArrayLike) -> Floats:
-    """(D,) or (N, D), of any number type, as (N, D) float32."""
+    """(D,) or (N, D), of any number type, as (N, D) float32.
+
+    Raises:
+        InputError: it has another number of dimensions.
+    """
     rows = np.asarray(vectors, dtype=np.float32)
+    if rows.ndim not in (1, 2):
+        raise InputError(f"expected one vector or a matrix of vectors, got an array of shape {rows.shape}.")
     return rows[None] if rows.ndim == 1 else rows
 
 

@@ -1,20 +1,25 @@
 """Where a model's files come from: a folder, or a repository on the Hugging Face Hub.
 
 Both answer the same two questions, `file(path)` and `names()`. The Hub's answers come from the cache first: where the
-cache has a file, nothing touches the network. Everything of one load comes from one commit.
+cache has a file, nothing touches the network. Everything of one load comes from one commit: that of the cache, else
+the Hub's present one. What files a commit has is noted under `TRIVEC_HOME`, so that a second load asks nothing.
 """
 
-import functools
+import contextlib
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from trivec._errors import IntegrityError, ModelNotFoundError
+from trivec._home import home
 from trivec._integrity import check
 from trivec._manifest import FileRef
 
 ORGANIZATION = "sentence-transformers"
+TIMEOUT = 10  # seconds to wait for the Hub's answer about a repository; its client would wait for ever
 T = TypeVar("T")
 
 
@@ -68,14 +73,22 @@ class Repository:
         token: str | bool | None = None,
     ) -> None:
         self.name, self._revision, self._token = name, revision, token
-        self._cache = None if cache_dir is None else Path(cache_dir)
+        self._cache = None if cache_dir is None else Path(cache_dir).expanduser()
         self._offline = local_files_only
-        self._snapshot: Path | None = None
+        self._commit: str | None = None
+        self._listing: list[str] | None = None
 
     @property
     def revision(self) -> str | None:
         """The commit that the files come from, once one is known; before that, what was asked for."""
-        return self._snapshot.name if self._snapshot is not None else self._revision
+        return self._commit or self._revision
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether the Hub may not be asked."""
+        from huggingface_hub import constants
+
+        return self._offline or bool(constants.HF_HUB_OFFLINE)
 
     def file(self, path: str) -> Path | None:
         """The file from the cache, else from the Hub; None where the repository has no such file."""
@@ -83,66 +96,103 @@ class Repository:
 
         cached = try_to_load_from_cache(self.name, path, cache_dir=self._cache, revision=self.revision)
         if isinstance(cached, str):
-            return self._pin(path, Path(cached))
-        if cached is not None or self._is_offline():  # known not to exist, or nowhere to ask
+            return Path(cached)
+        listing = self._known_names()
+        if cached is not None or self.is_offline or (listing is not None and path not in listing):
             return None
         return self._download(path, force=False)
 
     def names(self) -> list[str]:
-        """Every file of the repository; offline, every file of the cached commit."""
-        if not self._is_offline():
-            from huggingface_hub import HfApi
-
-            listed = self._ask(
-                lambda: HfApi().list_repo_files(self.name, revision=self.revision, token=self._token), missing=None
-            )
-            if listed is not None:
-                return sorted(listed)
-        return Folder(self._snapshot).names() if self._snapshot is not None else []
+        """Every file of the commit; where that was never listed and the Hub may not be asked, every cached file."""
+        known = self._known_names()
+        if known is None and not self.is_offline:
+            self._ask_info()
+            known = self._listing
+        return known if known is not None else self._cached_names()
 
     def checked(self, ref: FileRef) -> Path:
         """The file; where the cached copy is damaged, it is fetched once more before giving up."""
         path = self.file(ref.path)
         if path is None:
-            raise ModelNotFoundError(
-                f"{ref.path} of {self.name} is not in the cache, and the Hub may not be asked "
-                "(local_files_only or HF_HUB_OFFLINE). Load it once with network access."
-            )
+            raise ModelNotFoundError(f"{ref.path} of {self.name} is not in {self.where()}.")
         try:
             check(path, ref)
-        except IntegrityError:
-            if self._is_offline():
+            return path
+        except IntegrityError as error:
+            if self.is_offline:
                 raise
+            damage = str(error)
+        try:
             path = self._download(ref.path, force=True) or path
-            check(path, ref)
+        except ModelNotFoundError as error:
+            raise IntegrityError(f"{damage} Fetching it anew failed: {error}") from None
+        check(path, ref)
         return path
 
-    def exists(self) -> bool:
-        """Whether the cache or the Hub knows the repository."""
-        from huggingface_hub import HfApi, try_to_load_from_cache
+    def is_cached(self) -> bool:
+        """Whether the cache has the repository at this revision; if so, its commit is the one that is read."""
+        from huggingface_hub import errors, try_to_load_from_cache
 
-        probes = ("trivec.json", "modules.json", "config.json", "tokenizer.json")
-        kwargs = {"cache_dir": self._cache, "revision": self._revision}
-        if any(isinstance(try_to_load_from_cache(self.name, probe, **kwargs), str) for probe in probes):
-            return True
-        if self._is_offline():
-            return False
-        try:
-            self._ask(lambda: HfApi().model_info(self.name, revision=self._revision, token=self._token), missing=None)
-        except ModelNotFoundError as error:
-            if isinstance(error.__cause__, _not_found_errors()):
+        for probe in ("trivec.json", "modules.json", "config.json", "tokenizer.json"):
+            try:
+                found = try_to_load_from_cache(self.name, probe, cache_dir=self._cache, revision=self._revision)
+            except errors.HFValidationError:
                 return False
-            raise
+            if isinstance(found, str):
+                self._commit = Path(found).parent.name
+                return True
+        return False
+
+    def is_on_hub(self) -> bool:
+        """Whether the Hub, if it may be asked, has the repository; if so, its present commit is the one to read."""
+        return not self.is_offline and self._ask_info()
+
+    def where(self) -> str:
+        """Where the repository was looked for, in words."""
+        if self.is_offline:
+            return "the cache (the Hub may not be asked: local_files_only or HF_HUB_OFFLINE)"
+        return "the cache or on the Hub"
+
+    def _ask_info(self) -> bool:
+        """Learn the commit and its files from the Hub; False where the Hub has no such repository."""
+        from huggingface_hub import HfApi, errors
+
+        info = self._ask(
+            lambda: HfApi().model_info(self.name, revision=self.revision, timeout=TIMEOUT, token=self._token),
+            absent=(errors.RepositoryNotFoundError, errors.HFValidationError),
+        )
+        if info is None:
+            return False
+        self._commit = info.sha
+        self._listing = sorted(sibling.rfilename for sibling in info.siblings or [])
+        with contextlib.suppress(OSError):  # what is not noted is asked for again
+            note = self._listing_note()
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(json.dumps(self._listing), encoding="utf-8")
         return True
 
-    def _pin(self, path: str, file: Path) -> Path:
-        """Remember the commit's folder: later files come from the same one."""
-        if self._snapshot is None:
-            self._snapshot = file.parents[path.count("/")]
-        return file
+    def _known_names(self) -> list[str] | None:
+        """The commit's files, as the Hub listed them in this load or an earlier one: a commit never changes."""
+        if self._listing is None and self._commit is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._listing = json.loads(self._listing_note().read_text(encoding="utf-8"))
+        return self._listing
+
+    def _listing_note(self) -> Path:
+        digest = hashlib.sha256(f"{self.name}\n{self._commit}".encode()).hexdigest()
+        return home() / "listings" / f"{digest}.json"
+
+    def _cached_names(self) -> list[str]:
+        from huggingface_hub import try_to_load_from_cache
+
+        for probe in ("modules.json", "config.json", "tokenizer.json"):
+            found = try_to_load_from_cache(self.name, probe, cache_dir=self._cache, revision=self.revision)
+            if isinstance(found, str):
+                return Folder(Path(found).parent).names()
+        return []
 
     def _download(self, path: str, *, force: bool) -> Path | None:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import errors, hf_hub_download
 
         fetched = self._ask(
             lambda: hf_hub_download(
@@ -153,47 +203,58 @@ class Repository:
                 token=self._token,
                 force_download=force,
             ),
-            missing=None,
+            absent=(errors.EntryNotFoundError,),
         )
-        return None if fetched is None else self._pin(path, Path(fetched))
+        if fetched is None:
+            return None
+        snapshot = Path(fetched).parents[path.count("/")]
+        self._commit = snapshot.name
+        self._note_commit(snapshot.parents[1] / "refs" / (self._revision or "main"))
+        return Path(fetched)
 
-    def _is_offline(self) -> bool:
-        from huggingface_hub import constants
+    def _note_commit(self, ref: Path) -> None:
+        """Note in the cache which commit the revision is, as downloading by the revision's name would have.
 
-        return self._offline or constants.HF_HUB_OFFLINE
+        Files are fetched by commit, so that all come from one; without the note the cache would have no `main`.
+        """
+        if ref.name == self._commit:
+            return
+        with contextlib.suppress(OSError):
+            if not ref.exists() or ref.read_text() != self._commit:
+                ref.parent.mkdir(parents=True, exist_ok=True)
+                ref.write_text(str(self._commit))
 
-    def _ask(self, call: Callable[[], T], missing: T | None) -> T | None:
-        """Call the Hub; a file that does not exist gives `missing`, every other failure one clear error."""
+    def _ask(self, call: Callable[[], T], absent: tuple[type[Exception], ...]) -> T | None:
+        """Call the Hub; the errors `absent` give None, every other failure one error of one line."""
         from huggingface_hub import errors
 
         try:
             return call()
-        except errors.GatedRepoError as error:
-            raise ModelNotFoundError(
-                f"{self.name} is gated: accept its terms on the Hub, then `hf auth login` or pass token=."
-            ) from error
-        except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-            raise ModelNotFoundError(
-                f"{self.name!r} is neither a folder here nor a repository on the Hub (or it is private: pass token=)."
-            ) from error
-        except errors.RevisionNotFoundError as error:
-            raise ModelNotFoundError(f"{self.name} has no revision {self._revision!r}.") from error
+        except errors.GatedRepoError:
+            message = f"{self.name} is gated: accept its terms on the Hub, then type `hf auth login` or pass token=."
         except errors.LocalEntryNotFoundError as error:
-            raise ModelNotFoundError(
-                f"{self.name}: the Hub cannot be reached and the cache lacks a file: {error}. "
-                "Check the network, HF_ENDPOINT and HF_HUB_OFFLINE."
-            ) from error
-        except errors.EntryNotFoundError:
-            return missing
-        except (errors.HfHubHTTPError, OSError, getattr(errors, "HTTPError", OSError)) as error:
-            raise ModelNotFoundError(f"{self.name}: the Hub did not answer as expected: {error}") from error
+            message = _failed(self.name, error.__cause__ or error)
+        except errors.RevisionNotFoundError:
+            message = f"{self.name} has no revision {self.revision!r} on the Hub."
+        except absent:
+            return None
+        except errors.HfHubHTTPError as error:
+            message = f"{self.name}: the Hub did not answer as expected: {_first_line(error)}"
+        except (OSError, ValueError, getattr(errors, "HTTPError", OSError)) as error:
+            message = _failed(self.name, error.__cause__ or error)
+        raise ModelNotFoundError(message)  # outside of the handlers: the client's chain of tracebacks helps nobody
 
 
-@functools.cache
-def _not_found_errors() -> tuple[type[Exception], ...]:
-    from huggingface_hub import errors
+def _failed(name: str, error: BaseException) -> str:
+    return (
+        f"{name}: the cache lacks files of it, and fetching them from the Hub failed ({_first_line(error)}). "
+        "Check the network, HF_ENDPOINT and the cache folder."
+    )
 
-    return (errors.RepositoryNotFoundError, errors.HFValidationError, errors.RevisionNotFoundError)
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def find(
@@ -210,10 +271,13 @@ def find(
         ModelNotFoundError: neither exists.
     """
     name = os.fspath(name_or_folder)
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path, is_folder, is_there = Path(name), False, False
+    with contextlib.suppress(OSError, RuntimeError):  # a name too long for a path, the home of an unknown user
+        path = path.expanduser()
+        is_folder, is_there = path.is_dir(), path.exists()
+    if is_folder and name:
         return Folder(path)
-    if path.exists():
+    if is_there and name:
         raise ModelNotFoundError(f"{name} is a file. Expected a model folder or a Hub repository.")
     if (
         not name
@@ -223,11 +287,15 @@ def find(
         or name[0] in ".~"
     ):
         raise ModelNotFoundError(f"there is no folder {name!r}. Expected a model folder or a Hub repository.")
-    kwargs = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only, "token": token}
     names = [name] if "/" in name else [f"{ORGANIZATION}/{name}", name]
-    for candidate in names:
-        repository = Repository(candidate, **kwargs)  # type: ignore[arg-type]
-        if repository.exists():
-            return repository
-    where = "the cache (the Hub may not be asked)" if local_files_only else "the cache or on the Hub"
-    raise ModelNotFoundError(f"there is no folder {name!r}, and no repository {' or '.join(names)} in {where}.")
+    candidates = [
+        Repository(n, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token)
+        for n in names
+    ]
+    found = next((r for r in candidates if r.is_cached()), None) or next((r for r in candidates if r.is_on_hub()), None)
+    if found is None:
+        hint = "" if candidates[0].is_offline else " A private repository needs token= or `hf auth login`."
+        raise ModelNotFoundError(
+            f"there is no folder {name!r}, and no repository {' or '.join(names)} in {candidates[0].where()}.{hint}"
+        )
+    return found

@@ -1,9 +1,9 @@
 """Texts to token ids, equal to the reference tokenizer's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,8 @@ class Tokens(NamedTuple):
     def rows(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
         """(B, S) ids of texts that all have the same length."""
         length = int(self.offsets[rows[0] + 1] - self.offsets[rows[0]])
-        return self.ids[self.offsets[rows][:, None] + np.arange(length)]
+        ids: npt.NDArray[np.int64] = self.ids[self.offsets[rows][:, None] + np.arange(length)]
+        return ids
 
     def of(self, row: int) -> npt.NDArray[np.int64]:
         """(S,) ids of one text."""
@@ -51,12 +52,11 @@ class TextTokenizer:
             raise ModelFormatError(f"{path} is not a readable tokenizer.json: {error}") from error
         self._tokenizer.no_padding()
         self._side = encoder.truncation_side
-        self._special = frozenset(encoder.special_ids)
-        if encoder.lower_case:
-            parts = [normalizers.Lowercase()]
-            if self._tokenizer.normalizer is not None:
-                parts.append(self._tokenizer.normalizer)
-            self._tokenizer.normalizer = normalizers.Sequence(parts)
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = frozenset(encoder.special_ids or (i for i, token in added.items() if token.special))
+        if encoder.lower_case and not _lowers(self._tokenizer.normalizer):
+            own = self._tokenizer.normalizer
+            self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *([own] if own else [])])
         if any(self._tokenizer.encode("a").type_ids):
             raise ModelFormatError(
                 f"{path} gives token types other than 0 to a single text; trivec's graphs read none. "
@@ -74,8 +74,11 @@ class TextTokenizer:
         special = self._tokenizer.num_special_tokens_to_add(False)
         if value is None:
             self._tokenizer.no_truncation()
-        elif value <= special:
-            raise InputError(f"max_seq_length must exceed the {special} special tokens of this tokenizer, got {value}.")
+        elif not isinstance(value, int) or value <= special:
+            raise InputError(
+                f"max_seq_length must be a whole number above the {special} special tokens of this tokenizer, or None; "
+                f"got {value!r}."
+            )
         else:
             self._tokenizer.enable_truncation(value, direction=self._side)
         self._max_seq_length = value
@@ -84,14 +87,14 @@ class TextTokenizer:
         """Tokenize texts, each behind the prompt.
 
         Raises:
-            InputError: a text holds a lone surrogate (its index is named).
+            InputError: a text (its index is named) or the prompt holds a lone surrogate.
         """
         ids: list[npt.NDArray[np.int64]] = []
         lengths = np.zeros(len(texts) + 1, dtype=np.int64)
         truncated = np.zeros(len(texts), dtype=np.bool_)
         for start in range(0, len(texts), _CHUNK):
             part = texts[start : start + _CHUNK]
-            encodings = self._encode([prompt + text for text in part] if prompt else list(part), start)
+            encodings = self._encode(part, prompt, start)
             lengths[start + 1 : start + 1 + len(part)] = [len(e.ids) for e in encodings]
             truncated[start : start + len(part)] = [bool(e.overflowing) for e in encodings]
             count = int(lengths[start + 1 : start + 1 + len(part)].sum())
@@ -110,21 +113,30 @@ class TextTokenizer:
         """The token behind an id."""
         return str(self._tokenizer.id_to_token(token_id))
 
-    def _encode(self, texts: list[str], start: int) -> list:  # type: ignore[type-arg]  # tokenizers has no types
+    def _encode(self, texts: Sequence[str], prompt: str, start: int) -> list[Any]:
         try:
-            return list(self._tokenizer.encode_batch_fast(texts))
+            return list(self._tokenizer.encode_batch_fast([prompt + text for text in texts] if prompt else list(texts)))
         except TypeError:
+            _check_encodable(prompt, "the prompt")
             for index, text in enumerate(texts):
-                _check_encodable(text, start + index)
+                _check_encodable(text, f"the text at index {start + index}")
             raise
 
 
-def _check_encodable(text: str, index: int) -> None:
+def _lowers(normalizer: Any) -> bool:  # noqa: ANN401 - tokenizers has no types
+    """Whether a normalizer lower-cases already, as sentence-transformers' `_has_lowercase` asks."""
+    parts: Iterable[Any] = [normalizer]
+    if isinstance(normalizer, normalizers.Sequence):
+        parts = cast("Iterable[Any]", normalizer)
+    return any(isinstance(part, normalizers.Lowercase) for part in parts)
+
+
+def _check_encodable(text: str, what: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(
-            f"the text at index {index} holds a lone surrogate (U+{ord(text[error.start]):04X} at character "
+            f"{what} holds a lone surrogate (U+{ord(text[error.start]):04X} at character "
             f"{error.start}), which is no valid Unicode text. Repair it: "
             "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
         ) from error

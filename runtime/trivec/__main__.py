@@ -1,0 +1,8 @@
+"""`python -m trivec`: the command line."""
+
+import sys
+
+from trivec._cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

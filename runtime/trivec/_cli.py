@@ -1,0 +1,281 @@
+"""The command line: `trivec export | encode | info | doctor | similarity`.
+
+What a command needs is imported when it runs, so that `--help`, `--version` and a mistyped option answer at once.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from trivec._errors import InputError, TrivecError
+from trivec._manifest import PRECISIONS
+from trivec._output import OUTPUT_PRECISIONS
+from trivec._version import __version__
+
+FAMILIES = ("auto", "dense", "splade", "bge-m3", "mgte")
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments; None: those of the process.
+
+    Returns:
+        The exit status: 0, or 1 after an error (one line on stderr; with TRIVEC_DEBUG=1 the traceback before it).
+
+    Raises:
+        SystemExit: argparse ends --help and --version with status 0, a wrong command line with 2.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("trivec: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        return BROKEN_PIPE
+    except (TrivecError, OSError) as error:
+        if os.environ.get("TRIVEC_DEBUG", "0") not in ("", "0"):
+            traceback.print_exc()
+        print(f"trivec: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return status
+
+
+# ---- commands --------------------------------------------------------------------------------------------------------
+
+
+def _export(args: argparse.Namespace) -> int:
+    from trivec._export import export
+
+    export(
+        args.model,
+        args.out,
+        family=args.family,
+        precision=args.precision,
+        calibration=args.calibration,
+        revision=args.revision,
+        trust_remote_code=args.trust_remote_code,
+        max_texts=args.max_texts,
+        quiet=args.quiet,
+    )
+    return 0
+
+
+def _encode(args: argparse.Namespace) -> int:
+    from trivec._cli_encode import encode
+
+    return encode(args)
+
+
+def _info(args: argparse.Namespace) -> int:
+    from trivec._info import info
+
+    print(info(args.model, revision=args.revision, as_json=args.json), end="")
+    return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from trivec._doctor import doctor
+
+    return doctor()
+
+
+def _similarity(args: argparse.Namespace) -> int:
+    from trivec._load import load
+
+    texts = [_text(args.a), _text(args.b)]
+    with load(
+        args.model, device=args.device, precision=args.precision, threads=args.threads, revision=args.revision
+    ) as encoder:
+        first, second = encoder.encode(texts)
+        value = float(encoder.similarity_pairwise(first, second)[0])
+    print(f"{round(value, 4) + 0.0:.4f}")  # + 0.0 turns -0.0, the distance of equal texts, into 0.0
+    return 0
+
+
+def _text(argument: str) -> str:
+    """A text from the command line; `@FILE` is the text of a file, without its last line break."""
+    if not argument.startswith("@"):
+        return argument
+    path = Path(argument[1:])
+    if not path.is_file():
+        raise InputError(
+            f"there is no file {str(path)!r}; an argument that starts with @ names a file. For a text that really "
+            "starts with @, put the text in a file."
+        )
+    try:
+        return path.read_text(encoding="utf-8-sig").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error}. Convert it: iconv -t UTF-8") from error
+
+
+# ---- arguments -------------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trivec", description="Text embeddings from ONNX graphs.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"trivec {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_export(commands)
+    _add_encode(commands)
+    _add_info(commands)
+    _add_doctor(commands)
+    _add_similarity(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction
+
+
+def _add_export(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "export",
+        allow_abbrev=False,
+        help="turn a checkpoint into a model folder",
+        description="Turn a checkpoint into a model folder with fp32, fp16 and int8 graphs, each compared with torch. "
+        "Needs trivec[export]. Private repositories: set HF_TOKEN.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="checkpoint folder, or name on the Hub")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
+    parser.add_argument("--family", choices=FAMILIES, default="auto", help="kind of vectors (default: %(default)s)")
+    parser.add_argument(
+        "--precision",
+        type=_precisions,
+        default=PRECISIONS,
+        metavar="LIST",
+        help=f"variants to write, separated by commas (default: {','.join(PRECISIONS)})",
+    )
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="your own texts for int8, beside those that come along"
+    )
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit on the Hub")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run Python code of the checkpoint")
+    parser.add_argument(
+        "--max-texts", type=int, metavar="N", help="calibrate and verify on at most N texts each (default: all)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print no progress")
+    parser.set_defaults(run=_export)
+
+
+def _add_encode(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "encode",
+        allow_abbrev=False,
+        help="texts to vectors",
+        description="Encode texts in bounded memory. Row i of OUT is text i of INPUT. Files are checked to their end "
+        "before anything is encoded, and OUT appears only when it is complete.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="model folder, or name on the Hub")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        nargs="?",
+        default="-",
+        help="- (stdin) or .txt: one text a line, empty lines included; .jsonl: strings, or objects with a column; "
+        ".csv with a header. UTF-8. (default: -)",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", required=True, help=".npy or .jsonl file to write; - for jsonl on stdout"
+    )
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    parser.add_argument("--column", metavar="NAME", default="text", help="column of the texts (default: %(default)s)")
+    parser.add_argument(
+        "--output-precision",
+        choices=OUTPUT_PRECISIONS,
+        default="float32",
+        help="number type of the vectors (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--task", choices=("query", "document"), help="encode as encode_query or encode_document do, prompts included"
+    )
+    parser.add_argument("--prompt-name", metavar="NAME", help="one of the model's prompts")
+    parser.add_argument("--prompt", metavar="TEXT", help="text to put before each text")
+    parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep the first N numbers of a vector")
+    parser.add_argument("--normalize", action="store_true", help="divide vectors by their length")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", default=32, help="work of one run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--on-overflow",
+        choices=("truncate", "error"),
+        default="truncate",
+        help="for texts longer than the model reads (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="a progress bar on stderr (default: where stderr is a terminal)",
+    )
+    _add_load_options(parser)
+    parser.set_defaults(run=_encode)
+
+
+def _add_info(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "info",
+        allow_abbrev=False,
+        help="what a model folder says of itself",
+        description="Print a model's manifest, readably. Opens no graph and needs no onnxruntime.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="model folder, or name on the Hub")
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit on the Hub")
+    parser.add_argument("--json", action="store_true", help="the manifest as it is")
+    parser.set_defaults(run=_info)
+
+
+def _add_doctor(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "doctor",
+        allow_abbrev=False,
+        help="what works on this machine",
+        description="Print versions, the providers that really start, CPU features, threads and folders. "
+        "Exit status 1 if nothing can run.",
+    )
+    parser.set_defaults(run=_doctor)
+
+
+def _add_similarity(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "similarity",
+        allow_abbrev=False,
+        help="similarity of two texts",
+        description="Print the similarity of two texts by the model's own function.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="model folder, or name on the Hub")
+    parser.add_argument("a", metavar="A", help="a text, or @FILE")
+    parser.add_argument("b", metavar="B", help="a text, or @FILE")
+    _add_load_options(parser)
+    parser.set_defaults(run=_similarity)
+
+
+def _add_load_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision", choices=("auto", *PRECISIONS), default="auto", help="variant to run (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: what this process may use)")
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit on the Hub")
+
+
+def _precisions(argument: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in argument.split(",")))
+    unknown = [name for name in names if name not in PRECISIONS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown variant {unknown[0]!r} (choose from {', '.join(PRECISIONS)})")
+    return names
+
+
+def _silence_stdout() -> None:
+    """Whoever read stdout is gone: what is still buffered goes nowhere, so the interpreter's last flush is silent."""
+    with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

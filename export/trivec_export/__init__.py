@@ -1,0 +1,87 @@
+"""Export text-embedding checkpoints to trivec model folders: fp32, fp16 and int8 ONNX graphs, checked against torch.
+
+Importing this package loads neither torch nor transformers; `export` does, after it has looked whether all is there.
+"""
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from trivec._errors import MissingExtraError
+
+__all__ = ["export"]
+
+_PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript", "safetensors", "requests")
+
+
+def export(
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    family: str = "auto",
+    precision: Sequence[str] = ("fp32", "fp16", "int8"),
+    calibration: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    token: str | bool | None = None,
+    max_texts: int | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Export a checkpoint to a model folder that `trivec.load` runs without torch.
+
+    Args:
+        model: a checkpoint folder, or a name on the Hub.
+        out: the folder to make. It must not exist; it appears when everything in it is written and checked.
+        family: "dense", or "auto": modules.json decides, else mean pooling (last token for a causal model).
+        precision: the variants to make: "fp32", "fp16", "int8".
+        calibration: a .txt (a text a line) or .jsonl file ("text" in each object) whose texts calibrate int8 beside the
+            exporter's own.
+        revision: branch, tag or commit on the Hub.
+        trust_remote_code: run the checkpoint's own Python code; off unless you have read it.
+        token: for private and gated repositories.
+        max_texts: calibrate and verify on an even sample of at most so many texts each, which the manifest records;
+            for models so large that all of them take hours. At least 64.
+        quiet: print nothing.
+
+    Returns:
+        The folder.
+
+    Raises:
+        MissingExtraError: torch or another package of `trivec[export]`, or onnxruntime, is not installed.
+        InputError: the output folder exists or cannot be written, or an argument is out of range.
+        ModelNotFoundError: there is no such checkpoint.
+        ModelFormatError: the checkpoint has something that trivec does not translate.
+        GateError: a variant is not faithful to torch. The others are written all the same, unless fp32 is the one.
+    """
+    _check_packages()
+    from trivec_export._export import Request, run
+
+    return run(
+        Request(
+            model=os.fspath(model),
+            out=Path(out),
+            family=family,
+            precisions=tuple(precision),
+            calibration=None if calibration is None else Path(calibration),
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            token=token,
+            max_texts=max_texts,
+        ),
+        quiet=quiet,
+    )
+
+
+def _check_packages() -> None:
+    """Fail in the first second, before minutes of work."""
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f'exporting needs {", ".join(missing)}, not installed here. Type: pip install "trivec[export,cpu]"'
+        )
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise MissingExtraError(
+            "exporting needs onnxruntime, which checks every variant against torch. "
+            'Type: pip install "trivec[cpu]"   (or "trivec[gpu]")'
+        )

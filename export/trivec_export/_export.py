@@ -1,0 +1,294 @@
+"""The export, top to bottom: checkpoint, reference, trace, variants, manifest, verification, folder."""
+
+import dataclasses
+import importlib.metadata
+import pickle
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from trivec import _manifest
+from trivec._checkpoint import Checkpoint, read_checkpoint
+from trivec._errors import GateError, InputError, ModelFormatError
+from trivec._foreign import rename_step_arrays
+from trivec._integrity import describe
+from trivec._manifest import PRECISIONS, Encoder, Manifest, Route, Variant
+from trivec._pool import Floats
+from trivec._source import Folder
+from trivec_export._fetch import Fetched, fetch
+from trivec_export._folder import check_new, new_folder
+from trivec_export._part import Part, make_part
+from trivec_export._progress import Progress
+from trivec_export._texts import calibration_texts, sample, verification_texts
+from trivec_export._variants import EMULATED, write_variant
+from trivec_export._verify import Verdict, verify
+
+FAMILIES = ("auto", "dense", "splade", "bge-m3", "mgte")
+_TOOLS = ("trivec", "torch", "transformers", "optimum", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
+_ARRAYS = "arrays.npz"
+MIN_TEXTS = 64
+
+Verdicts = dict[str, dict[str, Verdict]]
+"""By precision, then by encoder."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for."""
+
+    model: str
+    out: Path
+    family: str
+    precisions: tuple[str, ...]
+    calibration: Path | None
+    revision: str | None
+    trust_remote_code: bool
+    token: str | bool | None
+    max_texts: int | None = None
+
+
+def run(request: Request, *, quiet: bool) -> Path:
+    """Export as asked; see `trivec_export.export`."""
+    progress = Progress(quiet=quiet)
+    _check(request)
+    check_new(request.out)
+    calibration = sample(calibration_texts(request.calibration), request.max_texts)
+    verification = sample(verification_texts(), request.max_texts)
+    with progress.step(f"fetch {request.model}"):
+        fetched = fetch(
+            request.model, revision=request.revision, token=request.token, with_code=request.trust_remote_code
+        )
+        checkpoint = read_checkpoint(Folder(fetched.folder))
+    progress.say(_choose_family(request.family, checkpoint))
+    arrays = _step_arrays(fetched.folder, checkpoint.routes.values())
+    with new_folder(request.out) as folder:
+        parts = {}
+        for name, spec in checkpoint.transformers.items():
+            with progress.step(f"torch reference and trace of {spec.config.get('model_type', 'model')}"):
+                parts[name] = make_part(
+                    name,
+                    fetched.folder,
+                    spec,
+                    {key: route for key, route in checkpoint.routes.items() if route.encoder == name},
+                    arrays,
+                    folder,
+                    (calibration, verification),
+                    trust_remote_code=request.trust_remote_code,
+                )
+        variants: dict[str, dict[str, Variant]] = {name: {} for name in parts}
+        for precision in request.precisions:
+            with progress.step(f"write {precision}"):
+                for name, part in parts.items():
+                    variants[name][precision] = write_variant(folder, part, precision)
+        manifest = _describe(request, fetched, checkpoint, folder, parts, arrays)
+        verdicts = _verify_all(folder, manifest, parts, variants, progress)
+        failed = {p: v for p, v in verdicts.items() if any(verdict.failed for verdict in v.values())}
+        _show(progress, variants, verdicts)
+        if "fp32" in failed or len(failed) == len(verdicts):
+            raise GateError(f"{_complaint(failed)} Nothing was written.")
+        _keep(folder, manifest, variants, {p: v for p, v in verdicts.items() if p not in failed})
+    progress.say(f"wrote {request.out}")
+    if failed:
+        kept = ", ".join(p for p in verdicts if p not in failed)
+        raise GateError(f"{_complaint(failed)} {request.out} was written with {kept} only.")
+    return request.out
+
+
+def _check(request: Request) -> None:
+    if request.family not in FAMILIES:
+        raise InputError(f"family {request.family!r} is not one of {', '.join(FAMILIES)}.")
+    if request.family not in ("auto", "dense"):
+        raise InputError(f"family {request.family!r} is not built yet; this version exports 'dense'.")
+    if request.max_texts is not None and request.max_texts < MIN_TEXTS:
+        raise InputError(f"max_texts must be at least {MIN_TEXTS}, got {request.max_texts}: fewer prove nothing.")
+    unknown = [p for p in request.precisions if p not in PRECISIONS]
+    if unknown or not request.precisions:
+        raise InputError(f"precision {','.join(request.precisions)!r}: expected some of {','.join(PRECISIONS)}.")
+
+
+def _choose_family(family: str, checkpoint: Checkpoint) -> str:
+    """What the export takes the checkpoint for, and why, in a line.
+
+    Raises:
+        ModelFormatError: it is a masked language model, which stands for SPLADE.
+    """
+    architecture = (next(iter(checkpoint.transformers.values())).config.get("architectures") or [""])[0]
+    if checkpoint.has_modules:
+        return "family: dense, by modules.json"
+    if family == "auto" and architecture.endswith("ForMaskedLM"):
+        raise ModelFormatError(
+            f"a bare {architecture} checkpoint stands for SPLADE, which this version does not export. For dense "
+            "vectors with mean pooling, add: --family dense"
+        )
+    mode = next(iter(checkpoint.routes.values())).pooling
+    modes = "+".join(mode.modes) if mode else ""
+    return f"family: dense, {modes} pooling, for there is no modules.json"
+
+
+def _step_arrays(folder: Path, routes: Iterable[Route]) -> dict[str, Floats]:
+    """Weights of Dense and LayerNorm modules, float32, by the names that the runtime looks up."""
+    arrays: dict[str, Floats] = {}
+    for step in [step for route in routes for step in route.steps if step.arrays]:
+        place = folder / step.arrays
+        if (place / "model.safetensors").is_file():
+            weights = load_file(place / "model.safetensors")
+        else:
+            weights = _unpickle(place / "pytorch_model.bin")
+        arrays.update(rename_step_arrays(step, {key: value.float().numpy() for key, value in weights.items()}))
+    return arrays
+
+
+def _unpickle(path: Path) -> dict[str, torch.Tensor]:
+    """A state dict that holds nothing but tensors."""
+    try:
+        weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ModelFormatError(f"{path.parent} has neither model.safetensors nor pytorch_model.bin.") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ModelFormatError(
+            f"{path} is no plain state dict, and loading it could run code: {error}. Convert it to safetensors first."
+        ) from error
+    return weights
+
+
+def _describe(
+    request: Request,
+    fetched: Fetched,
+    checkpoint: Checkpoint,
+    folder: Path,
+    parts: Mapping[str, Part],
+    arrays: Mapping[str, Floats],
+) -> Manifest:
+    """The manifest, as yet without variants; writes arrays.npz."""
+    stored = dict(arrays)
+    for part in parts.values():
+        for route, (raw, unit) in part.ranges.items():
+            stored |= {f"{route}.ranges": raw, f"{route}.normalized_ranges": unit}
+    np.savez(folder / _ARRAYS, **stored)  # type: ignore[arg-type]  # numpy's stub takes allow_pickle for one of them
+    dims = {vectors.shape[1] for part in parts.values() for vectors in part.reference.values()}
+    if len(dims) != 1:
+        raise ModelFormatError(f"the routes give vectors of different widths: {sorted(dims)}. Expected one.")
+    return Manifest(
+        family="dense",
+        dim=dims.pop(),
+        encoders={name: part.encoder for name, part in parts.items()},
+        routes=checkpoint.routes,
+        default_route=checkpoint.default_route,
+        prompts=checkpoint.prompts,
+        default_prompt_name=checkpoint.default_prompt_name,
+        similarity=checkpoint.similarity,
+        truncate_dim=checkpoint.truncate_dim,
+        arrays=describe(folder, _ARRAYS),
+        source={
+            "name": fetched.name,
+            "revision": fetched.revision,
+            "weights": "safetensors" if _has_safetensors(fetched, checkpoint) else "pytorch_model.bin",
+            "calibration_texts": len(next(iter(parts.values())).calibration.texts),
+            "own_calibration": request.calibration is not None,
+        },
+        tools={name: version for name in _TOOLS if (version := _version(name))},
+    )
+
+
+def _has_safetensors(fetched: Fetched, checkpoint: Checkpoint) -> bool:
+    return all(any((fetched.folder / spec.folder).glob("*.safetensors")) for spec in checkpoint.transformers.values())
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _with_variants(manifest: Manifest, variants: Mapping[str, Mapping[str, Variant]]) -> Manifest:
+    encoders: dict[str, Encoder] = {
+        name: dataclasses.replace(encoder, variants=variants[name]) for name, encoder in manifest.encoders.items()
+    }
+    return dataclasses.replace(manifest, encoders=encoders)
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / _manifest.FILE_NAME).write_text(_manifest.dumps(manifest), encoding="utf-8")
+
+
+def _verify_all(
+    folder: Path,
+    manifest: Manifest,
+    parts: Mapping[str, Part],
+    variants: Mapping[str, Mapping[str, Variant]],
+    progress: Progress,
+) -> Verdicts:
+    """Every precision through the runtime; fp16 through the float32 graph that rounds as it does."""
+    verdicts = {}
+    _write_manifest(folder, _with_variants(manifest, variants))
+    for precision in next(iter(variants.values())):
+        with progress.step(f"verify {precision}"):
+            if precision != "fp16":
+                verdicts[precision] = verify(folder, parts, precision, stored_as=precision)
+                continue
+            emulated = folder / EMULATED
+            for ref in manifest.files("fp32"):  # tokenizers and arrays: the manifest has no variants yet
+                (emulated / ref.path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(folder / ref.path, emulated / ref.path)
+            stand_in = {name: {"fp32": _emulated_variant(emulated, have[precision])} for name, have in variants.items()}
+            _write_manifest(emulated, _with_variants(manifest, stand_in))
+            verdicts[precision] = verify(emulated, parts, precision, stored_as="fp32")
+            shutil.rmtree(emulated)
+    return verdicts
+
+
+def _emulated_variant(folder: Path, variant: Variant) -> Variant:
+    """The fp16 variant's entry for the float32 graph of the same file names."""
+    return dataclasses.replace(variant, files=tuple(describe(folder, ref.path) for ref in variant.files), needs=())
+
+
+def _keep(folder: Path, manifest: Manifest, variants: Mapping[str, Mapping[str, Variant]], passed: Verdicts) -> None:
+    """Write the final manifest with gate figures, and delete the files of variants that failed."""
+    kept: dict[str, dict[str, Variant]] = {name: {} for name in variants}
+    for name, have in variants.items():
+        for precision, variant in have.items():
+            if precision in passed:
+                status = "emulated" if precision == "fp16" else "measured"
+                gate = passed[precision][name].record(status)
+                kept[name][precision] = dataclasses.replace(variant, gate=gate)
+                continue
+            for ref in variant.files:
+                (folder / ref.path).unlink()
+    _write_manifest(folder, _with_variants(manifest, kept))
+
+
+def _complaint(failed: Verdicts) -> str:
+    """Which variant failed what, and on which text it was worst."""
+    return " ".join(
+        f"{precision} is not faithful to torch: {'; '.join(verdict.failed)}; worst for the text "
+        f"{verdict.worst_text[:80]!r}."
+        for precision, verdicts in failed.items()
+        for verdict in verdicts.values()
+        if verdict.failed
+    )
+
+
+def _show(progress: Progress, variants: Mapping[str, Mapping[str, Variant]], verdicts: Verdicts) -> None:
+    rows = []
+    for precision, by_encoder in verdicts.items():
+        files = [ref for have in variants.values() for ref in have[precision].files]
+        figures = [verdict.figures for verdict in by_encoder.values()]
+        failed = any(verdict.failed for verdict in by_encoder.values())
+        rows.append(
+            [
+                precision,
+                f"{sum(ref.bytes or 0 for ref in files) / 1e6:.1f}",
+                f"{min(f.cosine_min for f in figures):.6f}",
+                f"{min(f.cosine_mean for f in figures):.6f}",
+                f"{min(f.top10_overlap for f in figures):.4f}",
+                "-" if precision == "fp16" else f"{sum(v.ms_per_text for v in by_encoder.values()):.2f}",
+                "FAILED" if failed else "emulated" if precision == "fp16" else "passed",
+            ]
+        )
+    progress.table(["variant", "MB", "cosine min", "mean", "top-10", "ms a text", "gate"], rows)

@@ -1,0 +1,33 @@
+"""Attributes that are replaced for the time of a trace and put back afterwards."""
+
+import os
+from contextlib import ExitStack
+
+from torch import Tensor, nn
+
+
+class Swaps(ExitStack):
+    """Replaces attributes of modules, instances or classes until the block ends."""
+
+    def set(self, owner: object, name: str, value: object) -> None:
+        """Give `owner` the attribute, and what it had (or had not) back at the end."""
+        own = vars(owner)
+        if name in own:
+            self.callback(setattr, owner, name, own[name])
+        else:
+            self.callback(delattr, owner, name)
+        setattr(owner, name, value)
+
+    def buffer(self, module: nn.Module, name: str, value: Tensor) -> None:
+        """Give a module a buffer, so that the tensor is stored once and named by the module's path."""
+        module.register_buffer(name, value, persistent=False)
+        self.callback(delattr, module, name)
+
+    def environment(self, name: str, value: str) -> None:
+        """Set an environment variable."""
+        before = os.environ.get(name)
+        if before is None:
+            self.callback(os.environ.pop, name, None)
+        else:
+            self.callback(os.environ.__setitem__, name, before)
+        os.environ[name] = value

@@ -1,0 +1,47 @@
+"""The graphs of each precision, as files."""
+
+from pathlib import Path
+
+import onnx
+
+from trivec._foreign import NEEDS
+from trivec._integrity import describe
+from trivec._manifest import Variant
+from trivec_export._half import convert_half, emulate_half
+from trivec_export._part import Part
+from trivec_export._quantize import quantize
+from trivec_export._save import save_graph
+from trivec_export._trace import OPSET
+
+_SUFFIX = {"fp32": "", "fp16": "_fp16", "int8": "_int8"}
+EMULATED = "emulated"
+
+
+def write_variant(folder: Path, part: Part, precision: str) -> Variant:
+    """Convert a part's graph to a precision and write it, weights beside it, below `folder`.
+
+    For fp16 a float32 graph that rounds as fp16 does is written below `folder / EMULATED`, for verification.
+    """
+    path = "onnx/model.onnx" if part.name == "main" else f"{part.name}/onnx/model.onnx"
+    path = path.replace("model.onnx", f"model{_SUFFIX[precision]}.onnx")
+    if precision == "fp32":
+        return _write(folder, path, part.graph, precision)
+    calibration = [row[None] for row in part.calibration.ids]  # each (1, S)
+    if precision == "int8":
+        return _write(folder, path, quantize(part.graph, calibration).model, precision)
+    half = convert_half(part.graph, calibration).model
+    _write(folder / EMULATED, path, emulate_half(half), precision)
+    return _write(folder, path, half, precision)
+
+
+def _write(folder: Path, path: str, model: onnx.ModelProto, precision: str) -> Variant:
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    files = save_graph(model, target)
+    return Variant(
+        files=tuple(describe(folder, file.relative_to(folder).as_posix()) for file in files),
+        inputs=("input_ids",),
+        output="token_embeddings",
+        opset=OPSET,
+        needs=NEEDS[precision],
+    )

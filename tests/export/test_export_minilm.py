@@ -1,0 +1,114 @@
+"""The real all-MiniLM-L6-v2, all three variants of it, against sentence-transformers in torch."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from oracle import least_cosine, reference
+
+import trivec
+from trivec_export._gate import BOUNDS
+from trivec_export._texts import verification_texts
+
+TEXTS = [text.text for text in verification_texts()]
+
+
+def size(folder: Path, name: str) -> float:
+    """MB of a graph with its data."""
+    return sum(p.stat().st_size for p in (folder / "onnx").glob(f"{name}*")) / 1e6
+
+
+def test_fp32_equals_the_reference_on_every_verification_text(minilm: Path, minilm_checkpoint: Path) -> None:
+    oracle = reference(minilm_checkpoint)
+    with trivec.load(minilm, device="cpu") as encoder:
+        assert encoder.precision == "fp32"
+        vectors = encoder.encode(TEXTS)
+        assert least_cosine(vectors, oracle.encode(TEXTS)) >= 0.99999
+        assert encoder.dim == 384
+        assert encoder.max_seq_length == oracle.max_seq_length == 256
+        np.testing.assert_allclose(
+            encoder.similarity(vectors[:5], vectors), oracle.similarity(vectors[:5], vectors), atol=1e-6
+        )
+
+
+def test_int8_keeps_its_gate_and_does_not_change_with_the_batch(minilm: Path, minilm_checkpoint: Path) -> None:
+    expected = reference(minilm_checkpoint).encode(TEXTS)
+    with trivec.load(minilm, precision="int8") as encoder:
+        vectors = encoder.encode(TEXTS)
+        cosines = (vectors * expected).sum(1)
+        assert cosines.min() >= BOUNDS["int8"].cosine_min
+        assert cosines.mean() >= 0.995
+        text = "the same text in any company"
+        alone = encoder.encode(text)
+        np.testing.assert_allclose(encoder.encode([text] * 64), np.tile(alone, (64, 1)), atol=1e-5)
+        np.testing.assert_allclose(encoder.encode([*TEXTS[:40], text])[-1], alone, atol=1e-5)
+
+
+def test_sizes(minilm: Path) -> None:
+    manifest = json.loads((minilm / "trivec.json").read_text())
+    graph = onnx.load(minilm / "onnx" / "model_int8.onnx", load_external_data=False).graph
+    in_float = sum(node.op_type in ("MatMul", "Gemm", "FusedMatMul") for node in graph.node)
+    assert size(minilm, "model_int8.onnx") <= (27 if in_float else 24)
+    assert size(minilm, "model_fp16.onnx") <= 46
+    assert set(manifest["encoders"]["main"]["variants"]) == {"fp32", "fp16", "int8"}
+
+
+def test_the_manifest_records_the_gates(minilm: Path) -> None:
+    variants = json.loads((minilm / "trivec.json").read_text())["encoders"]["main"]["variants"]
+    assert variants["fp32"]["gate"]["status"] == "measured"
+    assert variants["fp16"]["gate"]["status"] == "emulated"
+    assert variants["fp32"]["gate"]["cosine_min"] >= 0.99999
+    assert variants["fp16"]["gate"]["cosine_min"] >= 0.9995
+    assert variants["int8"]["gate"]["top10_overlap"] >= 0.9
+    for variant in variants.values():
+        assert variant["gate"]["texts"] == len(TEXTS)
+        assert set(variant["gate"]["by_kind"]) >= {"thai", "code", "emoji", "special", "empty"}
+
+
+def test_fp16_is_not_run_on_a_cpu_and_int8_not_taken_by_itself(minilm: Path) -> None:
+    with pytest.raises(trivec.ProviderError, match="fp16 is not run on cpu: onnxruntime computes fp16 graphs on a CPU"):
+        trivec.load(minilm, precision="fp16", device="cpu")
+    with trivec.load(minilm, device="cpu") as encoder:
+        assert encoder.precision == "fp32"
+
+
+def test_graphs_hold_no_paths_and_no_stack_traces(minilm: Path) -> None:
+    for path in (minilm / "onnx").glob("*.onnx"):
+        content = path.read_bytes()
+        for trace in (b"site-packages", b"/home/", b"/root/", b"/tmp/", b"/usr/", b'File "', b".py", b"stack_trace"):
+            assert trace not in content, (path.name, trace)
+    assert not re.search(r'"/', (minilm / "trivec.json").read_text())
+
+
+def test_output_precisions_use_the_stored_ranges(minilm: Path) -> None:
+    from sentence_transformers.util import quantize_embeddings
+
+    with trivec.load(minilm, device="cpu") as encoder, np.load(minilm / "arrays.npz") as arrays:
+        vectors = encoder.encode(TEXTS[:50])
+        for precision in ("int8", "uint8", "binary", "ubinary"):
+            expected = quantize_embeddings(vectors, precision, ranges=arrays["default.ranges"])
+            np.testing.assert_array_equal(encoder.encode(TEXTS[:50], precision=precision), expected)
+            np.testing.assert_array_equal(encoder.encode(TEXTS[7], precision=precision), expected[7])
+
+
+def test_no_file_of_another_kind_is_in_the_folder(minilm: Path) -> None:
+    found = {p.relative_to(minilm).as_posix() for p in minilm.rglob("*") if p.is_file()}
+    graphs = {f"onnx/model{s}.onnx{d}" for s in ("", "_fp16", "_int8") for d in ("", ".data")}
+    assert found == {"trivec.json", "tokenizer.json", "arrays.npz", *graphs}
+
+
+def test_exporting_is_quiet_and_ends_in_a_table(minilm_checkpoint: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "trivec", "export", str(minilm_checkpoint), str(tmp_path / "out")]
+    command += ["--precision", "fp32", "--max-texts", "64"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["variant", "MB", "cosine", "min", "mean", "top-10", "ms", "a", "text", "gate"]
+    assert re.fullmatch(r"fp32 +90\.\d +1\.0+ +1\.0+ +1\.0000 +\d+\.\d\d +passed", lines[1])
+    assert len(lines) == 2
+    for line in done.stderr.splitlines():
+        assert re.match(r"(fetch|family:|torch reference|write|verify|wrote)", line), line

@@ -1,0 +1,65 @@
+"""How long until the first vector: a fresh process each time, from its first line to `import trivec` and to a vector.
+
+    python benchmarks/cold_start.py FOLDER [--runs 15] [--threads 2]
+
+Prints one line a variant: the median and the extremes, in seconds, of (a) import trivec and (b) import, load and encode
+one text. The operating system's file cache is warm after the first run, which is not counted.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+CHILD = """
+import time
+start = time.perf_counter()
+import trivec
+imported = time.perf_counter() - start
+with trivec.load({folder!r}, precision={precision!r}, threads={threads}, device="cpu") as encoder:
+    vector = encoder.encode("how long until the first vector?")
+    total = time.perf_counter() - start
+print([imported, total, len(vector)])
+"""
+
+
+def measure(folder: Path, precision: str, runs: int, threads: int) -> dict[str, list[float]]:
+    """Seconds to the import and to the first vector, of each counted run."""
+    code = CHILD.format(folder=str(folder), precision=precision, threads=threads)
+    found: dict[str, list[float]] = {"import": [], "first vector": []}
+    for run in range(runs + 1):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        imported, total, _ = json.loads(done.stdout)
+        if run:
+            found["import"].append(imported)
+            found["first vector"].append(total)
+    return found
+
+
+def main() -> None:
+    """Measure the variants in turn, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    print(
+        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}, "
+        f"onnxruntime {onnxruntime.__version__}, {args.threads} threads, {args.runs} runs"
+    )
+    for precision in ("fp32", "int8"):
+        for name, seconds in measure(args.folder, precision, args.runs, args.threads).items():
+            print(
+                f"{precision}  {name:12}  median {statistics.median(seconds):.3f} s  "
+                f"min {min(seconds):.3f}  max {max(seconds):.3f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

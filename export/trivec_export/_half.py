@@ -169,25 +169,29 @@ def _finite_masks(model: onnx.ModelProto) -> onnx.ModelProto:
     result.graph.node.extend(model.graph.node)
     for tensor in model.graph.initializer:
         value = numpy_helper.to_array(tensor) if tensor.data_type == _FLOAT else np.zeros(0)
-        masked = value <= _MASK
-        finite = numpy_helper.from_array(np.where(masked, np.float32(_HALF_MASK), value), tensor.name)
-        result.graph.initializer.append(finite if masked.any() else tensor)
+        if value.min(initial=0) > _MASK:
+            result.graph.initializer.append(tensor)
+            continue
+        finite = np.where(value <= _MASK, np.float32(_HALF_MASK), value)
+        result.graph.initializer.append(numpy_helper.from_array(finite, tensor.name))
     return result
 
 
 def _large(model: onnx.ModelProto, floats: set[str], texts: Iterable[Ids]) -> set[str]:
-    """Names of the float tensors and weights that exceed the limit, found with three numbers a tensor and text."""
+    """Names of the float tensors and weights that exceed the limit, found with three numbers a tensor and text.
+
+    `model` has nodes for them while the session opens: a copy would hold the weights twice.
+    """
     names = sorted(floats)
-    probe = skeleton(model)
-    probe.graph.node.extend(model.graph.node)
-    probe.graph.initializer.extend(model.graph.initializer)
+    size = len(model.graph.node)
     wanted = []
     for name in names:
         # The sum of magnitudes is there for NaN, which the two others may pass over.
         for op in ("ReduceMin", "ReduceMax", "ReduceL1"):
-            probe.graph.node.append(helper.make_node(op, [name], [f"{name}/{op}"], keepdims=0))
+            model.graph.node.append(helper.make_node(op, [name], [f"{name}/{op}"], keepdims=0))
             wanted.append(f"{name}/{op}")
-    session = open_session(probe, wanted)
+    session = open_session(model, wanted)
+    del model.graph.node[size:]
     maker = {name: node.name or node.output[0] for node in model.graph.node for name in node.output}
     peaks = np.zeros(len(names), np.float32)
     for number, ids in enumerate(texts):

@@ -14,7 +14,7 @@ from small_graph import HIDDEN, INNER, VOCAB, Builder, Floats, array, cosine, en
 
 from trivec._errors import InputError, NonFiniteError
 from trivec_export._assemble import assemble
-from trivec_export._calibrate import Channels, open_session, pooled
+from trivec_export._calibrate import Channels, open_session, pooled, random_texts
 from trivec_export._linears import View, groups
 from trivec_export._quantize import Quantized, _fit_all, quantize
 from trivec_export._smooth import affine, dequantized, fit, quantize_rows, split_rows, spread
@@ -250,6 +250,58 @@ def test_shared_weights_stay_shared() -> None:
     assert len(matrices) == 1
     unseen = texts(seed=2)
     assert cosine(pooled(result.model, unseen), pooled(model, unseen)).min() > 0.99
+
+
+def test_a_float_layer_reads_the_copies_of_its_integer_twin() -> None:
+    """Two layers share their FFN's weights, one of them stays float32, and both get copies of outlier channels."""
+    model = encoder()
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            if name.startswith(("layer1.up.", "layer1.down.")) and name.endswith("weight"):
+                node.input[i] = name.replace("layer1", "layer0")
+    view = View(model.graph)
+    fits = _fit_all(model, view, texts())
+    assert any(group.fit.copies.max() > 1 for group in fits)
+    unseen = texts(12, seed=2)
+    for kept in ("layer0.down", "layer1.down", "layer0.up"):
+        mixed = assemble(model, view, fits, {kept})
+        assert cosine(pooled(mixed, unseen), pooled(model, unseen)).min() > 0.995, kept
+
+
+def test_ranges_hold_tokens_that_no_calibration_text_has() -> None:
+    """Half of the vocabulary is three times as large as the half that the texts use."""
+    builder = Builder()
+    table = builder.rng.normal(size=(VOCAB, HIDDEN)).astype(np.float32)
+    table[VOCAB // 2 :] *= 3
+    x = builder.add("Gather", [builder.weight("table", table), "input_ids"], "embedded")
+    model = builder.model(builder.linear(x, "out", HIDDEN, HIDDEN))
+    result = quantize(model, [ids % (VOCAB // 2) for ids in texts()]).model
+    unseen = np.arange(VOCAB // 2, VOCAB)[None]
+    assert np.quantile(cosine(run(result, unseen)[0], run(model, unseen)[0]), 0.05) > 0.999
+
+
+def test_random_texts_look_like_texts(model: onnx.ModelProto) -> None:
+    calibration = [np.array([[11, 5, 6, 7, 12]]), np.array([[11, *range(100), 12]])] * 60
+    found = random_texts(model, calibration)
+    assert len(found) == 120 // 16
+    for ids in found:
+        assert 4 <= ids.shape[1] <= 64
+        assert (ids[0, 0], ids[0, -1]) == (11, 12)
+    inner = np.concatenate([ids[0, 1:-1] for ids in found])
+    assert inner.min() < 200
+    assert VOCAB - 200 < inner.max() < VOCAB
+    assert all(ids.shape == (1, 1) for ids in random_texts(model, [np.array([[3]])]))
+
+
+def test_the_bias_takes_up_the_mean_error() -> None:
+    rng = np.random.default_rng(0)
+    x = (3 + rng.normal(size=(500, 24))).astype(np.float32)
+    weight = rng.normal(size=(24, 10)).astype(np.float32)
+    found = fit(Channels(x.min(0), x.max(0), x.min(0), x.max(0), x, x), [weight])
+    layer = found.layers[0]
+    output = dequantized(x, found.factor, found.range) @ (layer.weight * layer.scale) + layer.bias
+    assert_allclose((output - x @ weight).mean(0), 0, atol=1e-4)
+    assert layer.error < 0.03
 
 
 def test_the_costliest_layers_stay_float_within_the_limits(model: onnx.ModelProto, quantized: Quantized) -> None:

@@ -20,20 +20,24 @@ from trivec._integrity import describe
 from trivec._manifest import PRECISIONS, Encoder, Manifest, Route, Variant
 from trivec._pool import Floats
 from trivec._source import Folder
+from trivec._texts import verification_texts
+from trivec._verify import Check
 from trivec_export._fetch import Fetched, fetch
 from trivec_export._folder import check_new, new_folder
 from trivec_export._part import Part, make_part
 from trivec_export._progress import Progress
-from trivec_export._texts import calibration_texts, sample, verification_texts
-from trivec_export._variants import EMULATED, write_variant
-from trivec_export._verify import Verdict, verify
+from trivec_export._report import FILE_NAME as REPORT
+from trivec_export._report import render
+from trivec_export._texts import calibration_texts, sample
+from trivec_export._variants import EMULATED, Written, write_variant
+from trivec_export._verify import verify
 
 FAMILIES = ("auto", "dense", "splade", "bge-m3", "mgte")
 _TOOLS = ("trivec", "torch", "transformers", "optimum", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
 _ARRAYS = "arrays.npz"
 MIN_TEXTS = 64
 
-Verdicts = dict[str, dict[str, Verdict]]
+Verdicts = dict[str, dict[str, Check]]
 """By precision, then by encoder."""
 
 
@@ -80,22 +84,24 @@ def run(request: Request, *, quiet: bool) -> Path:
                     (calibration, verification),
                     trust_remote_code=request.trust_remote_code,
                 )
-        variants: dict[str, dict[str, Variant]] = {name: {} for name in parts}
+        written: dict[str, dict[str, Written]] = {name: {} for name in parts}
         for precision in request.precisions:
             with progress.step(f"write {precision}"):
                 for name, part in parts.items():
-                    variants[name][precision] = write_variant(folder, part, precision)
+                    written[name][precision] = write_variant(folder, part, precision)
+        variants = {name: {p: w.variant for p, w in have.items()} for name, have in written.items()}
         manifest = _describe(request, fetched, checkpoint, folder, parts, arrays)
         verdicts = _verify_all(folder, manifest, parts, variants, progress)
         failed = {p: v for p, v in verdicts.items() if any(verdict.failed for verdict in v.values())}
         _show(progress, variants, verdicts)
         if "fp32" in failed or len(failed) == len(verdicts):
-            raise GateError(f"{_complaint(failed)} Nothing was written.")
+            raise GateError(f"{_complaint(failed, written)} Nothing was written.")
         _keep(folder, manifest, variants, {p: v for p, v in verdicts.items() if p not in failed})
+        (folder / REPORT).write_text(render(manifest, written, verdicts), encoding="utf-8")
     progress.say(f"wrote {request.out}")
     if failed:
         kept = ", ".join(p for p in verdicts if p not in failed)
-        raise GateError(f"{_complaint(failed)} {request.out} was written with {kept} only.")
+        raise GateError(f"{_complaint(failed, written)} {request.out} was written with {kept} only.")
     return request.out
 
 
@@ -263,15 +269,19 @@ def _keep(folder: Path, manifest: Manifest, variants: Mapping[str, Mapping[str, 
     _write_manifest(folder, _with_variants(manifest, kept))
 
 
-def _complaint(failed: Verdicts) -> str:
-    """Which variant failed what, and on which text it was worst."""
-    return " ".join(
-        f"{precision} is not faithful to torch: {'; '.join(verdict.failed)}; worst for the text "
-        f"{verdict.worst_text[:80]!r}."
-        for precision, verdicts in failed.items()
-        for verdict in verdicts.values()
-        if verdict.failed
-    )
+def _complaint(failed: Verdicts, written: Mapping[str, Mapping[str, Written]]) -> str:
+    """Which variant failed what, on which text it was worst, and which layer of int8 is furthest from float32."""
+    found = []
+    for precision, verdicts in failed.items():
+        for name, verdict in verdicts.items():
+            if verdict.failed:
+                worst = written[name][precision].worst()
+                layer = "" if worst is None else f"; largest layer error: {worst.name} {worst.error:.2f}"
+                found.append(
+                    f"{precision} is not faithful to torch: {'; '.join(verdict.failed)}; worst for the text "
+                    f"{verdict.worst_text[:80]!r}{layer}."
+                )
+    return " ".join(found)
 
 
 def _show(progress: Progress, variants: Mapping[str, Mapping[str, Variant]], verdicts: Verdicts) -> None:

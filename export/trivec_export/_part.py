@@ -15,9 +15,9 @@ from trivec._errors import NonFiniteError
 from trivec._integrity import describe
 from trivec._manifest import Encoder, Pooling, Route
 from trivec._pool import Floats, apply_steps, normalize, pool
+from trivec._texts import Text
 from trivec_export._load import load
 from trivec_export._reference import read_tokenizer, save_tokenizer, states, token_ids, usable_positions
-from trivec_export._texts import Text
 from trivec_export._trace import trace
 
 Ids = list[npt.NDArray[np.int64]]

@@ -1,6 +1,7 @@
 """The graphs of each precision, as files."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 
@@ -9,7 +10,7 @@ from trivec._integrity import describe
 from trivec._manifest import Variant
 from trivec_export._half import convert_half, emulate_half
 from trivec_export._part import Part
-from trivec_export._quantize import quantize
+from trivec_export._quantize import LayerReport, quantize
 from trivec_export._save import save_graph
 from trivec_export._trace import OPSET
 
@@ -17,7 +18,22 @@ _SUFFIX = {"fp32": "", "fp16": "_fp16", "int8": "_int8"}
 EMULATED = "emulated"
 
 
-def write_variant(folder: Path, part: Part, precision: str) -> Variant:
+class Written(NamedTuple):
+    """A variant, and how its graph came about."""
+
+    variant: Variant
+    layers: list[LayerReport]
+    """int8: what became of each linear layer."""
+    kept: list[str]
+    """fp16: the nodes that stay float32 because they would overflow."""
+
+    def worst(self) -> LayerReport | None:
+        """The integer layer that is furthest from float32."""
+        integer = [layer for layer in self.layers if layer.precision == "int8"]
+        return max(integer, key=lambda layer: layer.error, default=None)
+
+
+def write_variant(folder: Path, part: Part, precision: str) -> Written:
     """Convert a part's graph to a precision and write it, weights beside it, below `folder`.
 
     For fp16 a float32 graph that rounds as fp16 does is written below `folder / EMULATED`, for verification.
@@ -25,13 +41,14 @@ def write_variant(folder: Path, part: Part, precision: str) -> Variant:
     path = "onnx/model.onnx" if part.name == "main" else f"{part.name}/onnx/model.onnx"
     path = path.replace("model.onnx", f"model{_SUFFIX[precision]}.onnx")
     if precision == "fp32":
-        return _write(folder, path, part.graph, precision)
+        return Written(_write(folder, path, part.graph, precision), [], [])
     calibration = [row[None] for row in part.calibration.ids]  # each (1, S)
     if precision == "int8":
-        return _write(folder, path, quantize(part.graph, calibration).model, precision)
-    half = convert_half(part.graph, calibration).model
-    _write(folder / EMULATED, path, emulate_half(half), precision)
-    return _write(folder, path, half, precision)
+        quantized = quantize(part.graph, calibration)
+        return Written(_write(folder, path, quantized.model, precision), quantized.layers, [])
+    half = convert_half(part.graph, calibration)
+    _write(folder / EMULATED, path, emulate_half(half.model), precision)
+    return Written(_write(folder, path, half.model, precision), [], half.kept)
 
 
 def _write(folder: Path, path: str, model: onnx.ModelProto, precision: str) -> Variant:

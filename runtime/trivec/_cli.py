@@ -1,4 +1,4 @@
-"""The command line: `trivec export | encode | info | doctor | similarity`.
+"""The command line: `trivec export | encode | verify | info | doctor | similarity`.
 
 What a command needs is imported when it runs, so that `--help`, `--version` and a mistyped option answer at once.
 """
@@ -77,6 +77,19 @@ def _encode(args: argparse.Namespace) -> int:
     return encode(args)
 
 
+def _verify(args: argparse.Namespace) -> int:
+    from trivec._read import open_texts
+    from trivec._texts import Text
+    from trivec._verify import report, verify
+
+    texts = None
+    if args.texts is not None:
+        texts = [Text("user", text) for text in open_texts(str(args.texts), args.column).read()]
+    checks = verify(args.model, device=args.device, texts=texts, threads=args.threads)
+    print(report(checks))
+    return 1 if any(check.failed for check in checks) else 0
+
+
 def _info(args: argparse.Namespace) -> int:
     from trivec._info import info
 
@@ -128,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_export(commands)
     _add_encode(commands)
+    _add_verify(commands)
     _add_info(commands)
     _add_doctor(commands)
     _add_similarity(commands)
@@ -218,6 +232,24 @@ def _add_encode(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     _add_load_options(parser)
     parser.set_defaults(run=_encode)
+
+
+def _add_verify(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "verify",
+        allow_abbrev=False,
+        help="check a model folder on this machine",
+        description="Hash every file, then compare every variant that the device runs with the fp32 variant, over the "
+        "verification texts that ship with trivec. Needs no torch. Exit status 1 if a variant misses its gate.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="model folder, or name on the Hub")
+    parser.add_argument("--texts", type=Path, metavar="FILE", help="your own texts instead: .txt, .jsonl or .csv")
+    parser.add_argument("--column", metavar="NAME", default="text", help="column of the texts (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="auto", metavar="D", help="auto, cpu, cuda or cuda:N (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: what this process may use)")
+    parser.set_defaults(run=_verify)
 
 
 def _add_info(commands: "Commands[argparse.ArgumentParser]") -> None:

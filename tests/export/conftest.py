@@ -2,7 +2,7 @@
 
 import pytest
 
-from trivec_export._texts import verification_texts
+from trivec._texts import verification_texts
 
 
 @pytest.fixture(scope="session")

@@ -146,6 +146,8 @@ def test_an_unfaithful_int8_is_refused_and_the_others_are_left(
     manifest = json.loads((tmp_path / "out" / "trivec.json").read_text())
     assert list(manifest["encoders"]["main"]["variants"]) == ["fp32"]
     assert sorted(p.name for p in (tmp_path / "out" / "onnx").iterdir()) == ["model.onnx", "model.onnx.data"]
+    report = (tmp_path / "out" / "REPORT.md").read_text()
+    assert "**failed**, not in the folder" in report
     with trivec.load(tmp_path / "out") as encoder:
         assert encoder.encode("still here").shape == (64,)
 

@@ -12,8 +12,8 @@ import pytest
 from oracle import least_cosine, reference
 
 import trivec
-from trivec_export._gate import BOUNDS
-from trivec_export._texts import verification_texts
+from trivec._gate import BOUNDS
+from trivec._texts import verification_texts
 
 TEXTS = [text.text for text in verification_texts()]
 
@@ -96,10 +96,23 @@ def test_output_precisions_use_the_stored_ranges(minilm: Path) -> None:
             np.testing.assert_array_equal(encoder.encode(TEXTS[7], precision=precision), expected[7])
 
 
+def test_the_report_says_what_became_of_every_layer(minilm: Path) -> None:
+    report = (minilm / "REPORT.md").read_text(encoding="utf-8")
+    manifest = json.loads((minilm / "trivec.json").read_text())
+    gate = manifest["encoders"]["main"]["variants"]["int8"]["gate"]
+    assert f"| int8 | {size(minilm, 'model_int8.onnx'):.1f} | {gate['cosine_min']:.6f} |" in report
+    layers = re.findall(r"^\| `([^`]+)` \| (int8|fp32) \| (0\.\d{4}) \|", report, flags=re.MULTILINE)
+    assert len(layers) == 36  # six layers of query, key, value, attention output and two of the feed-forward
+    assert [float(error) for *_, error in layers] == sorted((float(error) for *_, error in layers), reverse=True)
+    for kind in gate["by_kind"]:
+        assert re.search(rf"^\| {kind} \| \S+ / \S+ \| \S+ / \S+ \| \S+ / \S+ \|$", report, flags=re.MULTILINE)
+    assert "no node stayed fp32" in report
+
+
 def test_no_file_of_another_kind_is_in_the_folder(minilm: Path) -> None:
     found = {p.relative_to(minilm).as_posix() for p in minilm.rglob("*") if p.is_file()}
     graphs = {f"onnx/model{s}.onnx{d}" for s in ("", "_fp16", "_int8") for d in ("", ".data")}
-    assert found == {"trivec.json", "tokenizer.json", "arrays.npz", *graphs}
+    assert found == {"trivec.json", "tokenizer.json", "arrays.npz", "REPORT.md", *graphs}
 
 
 def test_exporting_is_quiet_and_ends_in_a_table(minilm_checkpoint: Path, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from onnx import TensorProto, helper
 from small_graph import HIDDEN, VOCAB, Builder, Floats, array, cosine, encoder, set_array, texts
 
 from trivec._errors import InputError, NonFiniteError
+from trivec._texts import verification_texts
 from trivec_export import _half
 from trivec_export._calibrate import open_session, pooled
 from trivec_export._half import LIMIT, convert_half, emulate_half
 from trivec_export._load import load
 from trivec_export._reference import token_ids
-from trivec_export._texts import calibration_texts, verification_texts
+from trivec_export._texts import calibration_texts
 from trivec_export._trace import trace
 
 

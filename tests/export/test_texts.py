@@ -10,7 +10,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from trivec import InputError
-from trivec_export._texts import calibration_texts, sample, verification_texts
+from trivec._texts import verification_texts
+from trivec_export._texts import calibration_texts, sample
 
 SCRIPTS = {
     "cyrillic": "CYRILLIC",
@@ -86,7 +87,7 @@ def test_own_texts_are_added_without_those_that_verify(tmp_path: Path) -> None:
     path.write_text("\n".join(json.dumps({"text": t}) for t in ("my own text", held_out)), encoding="utf-8")
     own = [t.text for t in calibration_texts(path) if t.kind == "user"]
     assert own == ["my own text"]
-    (tmp_path / "own.txt").write_text("first\n\n second \n", encoding="utf-8")
+    (tmp_path / "own.txt").write_text("first\n\nsecond\n", encoding="utf-8")
     assert [t.text for t in calibration_texts(tmp_path / "own.txt") if t.kind == "user"] == ["first", "second"]
 
 
@@ -94,7 +95,7 @@ def test_own_texts_are_added_without_those_that_verify(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.jsonl", '{"text": "x"}\n{"text": 3}', r"a\.jsonl, line 2: expected a string"),
-        ("a.jsonl", '{"text": ', r"a\.jsonl, line 1: not valid JSON"),
+        ("a.jsonl", '{"text": ', r"a\.jsonl, line 1 is not valid JSON"),
         ("a.txt", "\n\n", r"a\.txt holds no text"),
     ],
 )
@@ -102,7 +103,7 @@ def test_bad_calibration_files(name: str, content: str, message: str, tmp_path: 
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=message):
         calibration_texts(tmp_path / name)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="there is no file"):
         calibration_texts(tmp_path / "absent.txt")
 
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from trivec._pool import normalize
 
+LISTED = 5  # texts that are named as furthest off
 Vectors = npt.NDArray[np.float32]
 
 
@@ -39,6 +40,8 @@ class Figures:
     by_kind: dict[str, dict[str, float]]
     worst: int
     """Index of the text with the least cosine."""
+    lowest: tuple[tuple[int, float], ...] = ()
+    """Index and cosine of the texts that are furthest off, worst first."""
 
 
 def compare(vectors: Vectors, alone: Vectors, stride: int, reference: Vectors, kinds: Sequence[str]) -> Figures:
@@ -64,6 +67,7 @@ def compare(vectors: Vectors, alone: Vectors, stride: int, reference: Vectors, k
         float(np.abs(vectors[::stride] - alone).max(initial=0.0)),
         by_kind,
         int(cosines.argmin()),
+        tuple((int(i), float(cosines[i])) for i in np.argsort(cosines, kind="stable")[:LISTED]),
     )
 
 

@@ -1,0 +1,230 @@
+"""`trivec verify`: is every variant on this machine as faithful to the fp32 variant as its gate asks? Without torch."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trivec import _manifest
+from trivec._encoders import DenseEncoder
+from trivec._errors import InputError, IntegrityError, ModelFormatError, ModelNotFoundError
+from trivec._gate import BOUNDS, Bounds, Figures, compare, failures
+from trivec._integrity import sha256
+from trivec._load import load
+from trivec._manifest import PRECISIONS, Manifest
+from trivec._pool import Floats
+from trivec._session import parse_device
+from trivec._source import Folder, Source, find
+from trivec._texts import Text, verification_texts
+
+ALONE = 48  # texts that are also encoded each in a call of its own
+
+
+@dataclass(frozen=True)
+class Check:
+    """One variant of one route on one device."""
+
+    precision: str
+    device: str
+    route: str
+    figures: Figures
+    failed: list[str]
+    worst_text: str
+    texts: int
+    ms_per_text: float
+    worst_texts: tuple[tuple[str, float], ...] = ()
+    """The texts that are furthest off with their cosines, worst first."""
+
+    def record(self, status: str) -> dict[str, Any]:
+        """The manifest's gate entry: `measured`, or `emulated` where another graph stood for the variant."""
+        figures = {k: v for k, v in dataclasses.asdict(self.figures).items() if k not in ("worst", "lowest")}
+        rounded = {key: round(value, 8) if isinstance(value, float) else value for key, value in figures.items()}
+        return {
+            "status": status,
+            "device": self.device,
+            "route": self.route,
+            "texts": self.texts,
+            **rounded,
+            # a graph that emulates another says nothing of its time
+            **({"ms_per_text": round(self.ms_per_text, 3)} if status == "measured" else {}),
+            "worst_text": self.worst_text[:200],
+        }
+
+
+def verify(
+    name_or_folder: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    texts: Sequence[Text] | None = None,
+    threads: int | None = None,
+    record: bool = True,
+) -> list[Check]:
+    """Compare every variant that the device runs with the fp32 variant on the CPU, over the verification texts.
+
+    Every file is hashed first. Where a GPU run of fp16 passes whose gate so far is `emulated`, the manifest of a local
+    folder is rewritten: `measured`, with this machine's figures.
+
+    Args:
+        name_or_folder: a model folder, or a repository on the Hub; it needs its fp32 variant.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        texts: other texts than the shipped ones.
+        threads: CPU threads.
+        record: whether the manifest may be rewritten.
+
+    Returns:
+        A check for each variant and route; `failed` is empty where it passed.
+
+    Raises:
+        ModelNotFoundError: there is no such model, or it has no fp32 variant.
+        ModelFormatError: it has no manifest.
+        IntegrityError: a file is not the one that the manifest describes.
+        InputError: there are fewer than two texts.
+    """
+    texts = list(verification_texts() if texts is None else texts)
+    if len(texts) < 2:  # one text has no neighbours
+        raise InputError(f"verify compares texts with their neighbours: expected at least two, got {len(texts)}.")
+    source = find(name_or_folder)
+    manifest = _read(source)
+    _check_files(source, manifest)
+    listed = [text.text for text in texts]
+    routes = [None if name == "default" else name for name in manifest.routes]
+    with load(name_or_folder, device="cpu", precision="fp32", threads=threads) as encoder:
+        reference = {route: encoder.encode(listed, prompt="", task=route) for route in routes}  # (N, D) each
+    checks = []
+    for precision, place in _runs(manifest, device):
+        with load(name_or_folder, device=place, precision=precision, threads=threads) as encoder:
+            checks += [check_route(encoder, texts, route, reference[route], _bounds(encoder)) for route in routes]
+    if record and isinstance(source, Folder):
+        _record(source.root, manifest, checks)
+    return checks
+
+
+def _read(source: Source) -> Manifest:
+    path = source.file(_manifest.FILE_NAME)
+    if path is None:
+        raise ModelFormatError(
+            f"{source.name} has no trivec.json, so nothing says what its files should be. Export the checkpoint: "
+            "trivec export"
+        )
+    manifest = _manifest.loads(path.read_bytes(), str(path))
+    if "fp32" not in manifest.precisions():
+        raise ModelNotFoundError(
+            f"{source.name} has no fp32 variant to compare with; it has: {', '.join(manifest.precisions())}. Export it "
+            "with: trivec export MODEL OUT --precision fp32,..."
+        )
+    return manifest
+
+
+def _check_files(source: Source, manifest: Manifest) -> None:
+    """Hash every file, whatever was noted before."""
+    for ref in {ref.path: ref for p in manifest.precisions() for ref in manifest.files(p)}.values():
+        path = source.checked(ref)
+        if ref.sha256 is not None and sha256(path) != ref.sha256:
+            raise IntegrityError(f"{path} was altered since it was first checked. Copy the folder again.")
+
+
+def _runs(manifest: Manifest, device: str) -> list[tuple[str, str]]:
+    """Variants and the devices they are to run on, by what each variant needs."""
+    wanted = parse_device(device)
+    found = []
+    for precision in PRECISIONS:
+        if precision not in manifest.precisions():
+            continue
+        needs = {kind for encoder in manifest.encoders.values() for kind in encoder.variants[precision].needs}
+        if wanted is not None and needs and wanted.kind not in needs:
+            continue
+        if wanted is None and needs == {"cuda"} and not _has_cuda():
+            continue
+        found.append((precision, "cpu" if wanted is None and "cpu" in needs else device))
+    return found
+
+
+def _has_cuda() -> bool:
+    from trivec._session import available_devices
+
+    return "cuda" in available_devices()
+
+
+def check_route(
+    encoder: DenseEncoder, texts: Sequence[Text], route: str | None, reference: Floats, bounds: Bounds
+) -> Check:
+    """Encode all texts in one call and some in calls of their own, and compare with the reference (N, D)."""
+    listed = [text.text for text in texts]
+    start = time.perf_counter()
+    vectors = encoder.encode(listed, prompt="", task=route)  # (N, D)
+    seconds = time.perf_counter() - start
+    stride = max(1, len(listed) // ALONE)
+    alone = np.stack([encoder.encode(text, prompt="", task=route) for text in listed[::stride]])  # (M, D)
+    figures = compare(vectors, alone, stride, reference, [text.kind for text in texts])
+    return Check(
+        encoder.precision,
+        encoder.device,
+        route or "default",
+        figures,
+        failures(figures, bounds),
+        listed[figures.worst],
+        len(listed),
+        seconds / len(listed) * 1000,
+        tuple((listed[index], value) for index, value in figures.lowest),
+    )
+
+
+def _bounds(encoder: DenseEncoder) -> Bounds:
+    """The variant's gate; GPU kernels are chosen by shape, so there a batch may round another way."""
+    bounds = BOUNDS[encoder.precision]
+    if encoder.device == "cpu":
+        return bounds
+    return dataclasses.replace(bounds, batch_diff=1e-3 if encoder.precision == "fp16" else 1e-4)
+
+
+def _record(folder: Path, manifest: Manifest, checks: Sequence[Check]) -> None:
+    """Note a GPU's figures of fp16 in place of the emulated ones, where every route has passed."""
+    fp16 = [check for check in checks if check.precision == "fp16" and check.device.startswith("cuda")]
+    if not fp16 or any(check.failed for check in fp16):
+        return
+    worst = min(fp16, key=lambda check: check.figures.cosine_min)
+    gate = {**worst.record("measured"), "against": "the fp32 variant"}
+    encoders = {}
+    for name, encoder in manifest.encoders.items():
+        variants = {**encoder.variants, "fp16": dataclasses.replace(encoder.variants["fp16"], gate=gate)}
+        encoders[name] = dataclasses.replace(encoder, variants=variants)
+    text = _manifest.dumps(dataclasses.replace(manifest, encoders=encoders))
+    temporary = folder / f".{_manifest.FILE_NAME}.{os.getpid()}"
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / _manifest.FILE_NAME)
+    except OSError:  # a folder that may only be read keeps its emulated gate
+        temporary.unlink(missing_ok=True)
+
+
+def report(checks: Sequence[Check]) -> str:
+    """The checks as an aligned table."""
+    header = ["variant", "device", "route", "texts", "cosine min", "mean", "top-10", "alone/batch", "ms a text", "gate"]
+    rows = [
+        [
+            check.precision,
+            check.device,
+            check.route,
+            str(check.texts),
+            f"{check.figures.cosine_min:.6f}",
+            f"{check.figures.cosine_mean:.6f}",
+            f"{check.figures.top10_overlap:.4f}",
+            f"{check.figures.batch_diff:.1e}",
+            f"{check.ms_per_text:.2f}",
+            "FAILED" if check.failed else "passed",
+        ]
+        for check in checks
+    ]
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
+    lines += [
+        f"{check.precision} on {check.device}: {'; '.join(check.failed)}; worst for the text {check.worst_text[:80]!r}"
+        for check in checks
+        if check.failed
+    ]
+    return "\n".join(lines)

@@ -19,6 +19,14 @@ from trivec._errors import (
 )
 from trivec._export import export
 from trivec._load import load
+from trivec._quantized import (
+    dequantize_embeddings,
+    hamming_distance,
+    int8_scores,
+    quantize_embeddings,
+    rescore,
+    search_quantized,
+)
 from trivec._version import __version__
 
 __all__ = [
@@ -34,8 +42,14 @@ __all__ = [
     "TrivecError",
     "TruncationError",
     "__version__",
+    "dequantize_embeddings",
     "export",
+    "hamming_distance",
+    "int8_scores",
     "load",
+    "quantize_embeddings",
+    "rescore",
+    "search_quantized",
 ]
 
 for _name in __all__:  # tracebacks and repr show trivec.InputError, not trivec._errors.InputError

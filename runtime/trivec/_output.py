@@ -1,5 +1,7 @@
 """Vectors in the number type that a store wants: float32, int8, uint8, binary, ubinary."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,11 +18,19 @@ def check_output_precision(precision: str) -> None:
         raise InputError(f"precision {precision!r} is not one of {', '.join(OUTPUT_PRECISIONS)}.{hint}")
 
 
-def quantize_vectors(vectors: Floats, precision: str, ranges: Floats | None) -> npt.NDArray[np.generic]:
+def quantization_steps(ranges: Floats) -> Floats:
+    """(2, D) value ranges to the (D,) width of one of 256 steps; 1 where a dimension never varies."""
+    steps: Floats = (ranges[1] - ranges[0]) / 255
+    return np.where(steps == 0, np.float32(1), steps)
+
+
+def quantize_vectors(
+    vectors: npt.NDArray[np.floating[Any]], precision: str, ranges: Floats | None
+) -> npt.NDArray[np.generic]:
     """Quantize as sentence_transformers.util.quantize_embeddings does with `ranges`.
 
     Args:
-        vectors: (N, D) float32.
+        vectors: (N, D) float32, or another float type, in which it is then computed.
         precision: int8 and uint8 cut each dimension's range into 256 steps; binary and ubinary keep the signs, eight
             to a byte.
         ranges: (2, D) least and greatest value of each dimension, for int8 and uint8.
@@ -39,9 +49,7 @@ def quantize_vectors(vectors: Floats, precision: str, ranges: Floats | None) -> 
             f"precision={precision!r} needs the value ranges that `trivec export` stores, and there are none for this "
             "call. Encode to float32 and quantize with ranges of your own corpus, or use 'binary'."
         )
-    steps = (ranges[1] - ranges[0]) / 255  # (D,)
-    steps = np.where(steps == 0, np.float32(1), steps)
-    levels = np.clip(np.floor((vectors - ranges[0]) / steps), 0, 255)  # (N, D)
+    levels = np.clip(np.floor((vectors - ranges[0]) / quantization_steps(ranges)), 0, 255)  # (N, D)
     quantized: npt.NDArray[np.generic] = (
         levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8)
     )

@@ -1,6 +1,6 @@
 """Run a graph over calibration texts and keep bounded statistics of what flows through it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,6 @@ Ids = npt.NDArray[np.int64]
 DISABLED_OPTIMIZERS = ["SkipLayerNormFusion"]
 
 _INLINE_BYTES = 1024  # weights up to this size stay in the graph, where shape inference can read them
-_HELD_OUT = 4  # the rows of each fourth text measure what the others fitted
 
 
 class Channels(NamedTuple):
@@ -132,7 +131,9 @@ def random_texts(model: onnx.ModelProto, calibration: Sequence[Ids]) -> list[Ids
     return texts
 
 
-def observe(model: onnx.ModelProto, tensors: dict[str, str], texts: Sequence[Ids], rows: int) -> dict[str, Channels]:
+def observe(
+    model: onnx.ModelProto, tensors: dict[str, str], texts: Sequence[Ids], rows: int, held_out: Collection[int]
+) -> dict[str, Channels]:
     """Statistics of each of `tensors` over `texts`, in one pass and in memory bounded by `rows`.
 
     Every token of every text counts for the extremes. The sampled rows are as many from a short text as from a long
@@ -142,7 +143,8 @@ def observe(model: onnx.ModelProto, tensors: dict[str, str], texts: Sequence[Ids
         model: the float32 graph.
         tensors: name of a tensor (..., K) -> name of the node that reads it, for error messages.
         texts: token ids, each (B, S).
-        rows: number of rows to sample over all texts; a fourth of them is held out.
+        rows: number of rows to sample over all texts.
+        held_out: numbers of the texts whose rows measure what the others fitted; not all of them.
 
     Raises:
         NonFiniteError: one of the tensors held NaN or infinity.
@@ -158,7 +160,7 @@ def observe(model: onnx.ModelProto, tensors: dict[str, str], texts: Sequence[Ids
         chosen = rng.permutation(ids.size)[: keep * len(ids)]
         for tensor, x in zip(tensors, session.run(list(tensors), {name: ids}), strict=True):
             rows_seen = x.reshape(-1, x.shape[-1])  # (B * S, K)
-            if not trackers[tensor].add(rows_seen, chosen, held_out=number % _HELD_OUT == _HELD_OUT - 1):
+            if not trackers[tensor].add(rows_seen, chosen, held_out=number in held_out):
                 raise NonFiniteError(
                     f"the input {tensor!r} of node {tensors[tensor]!r} holds NaN or infinity on calibration text "
                     f"{number}; int8 needs finite activations: check the fp32 graph on this text first"

@@ -111,15 +111,15 @@ def _layers(layers: Sequence[LayerReport]) -> list[str]:
         else f"All {len(layers)} linear layers are int8: the mean cosine on calibration texts reached its target."
     )
     rows = [
-        [f"`{x.name}`", x.precision, f"{x.error:.4f}", f"{x.smoothing:.2f}", f"{x.clipped:.2%}"]
+        [f"`{x.name}`", x.precision, f"{x.error:.4f}", f"{x.smoothing:.2f}", f"{x.clipped:.2%}", x.rounding]
         for x in sorted(layers, key=lambda x: -x.error)
     ]
     explained = (
         "Error: root mean square of |int8 - float32| / |float32| of the layer's output rows, on rows held out from "
         "calibration. Smoothing: SmoothQuant's alpha. Outside: held-out activations beyond the range of the other "
-        "calibration texts (the range that is used holds both)."
+        "calibration texts (the range that is used holds both). Rounding: GPTQ, or nearest where that errs less."
     )
-    return [said, "", explained, "", *_table(["layer", "precision", "error", "smoothing", "outside"], rows)]
+    return [said, "", explained, "", *_table(["layer", "precision", "error", "smoothing", "outside", "rounding"], rows)]
 
 
 def _half(kept: Sequence[str]) -> list[str]:

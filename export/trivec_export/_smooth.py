@@ -14,8 +14,8 @@ weights W (K, N) of its readers, :func:`fit` looks for
 - a row of m * W that sets the scale of many output channels can be split over several copies of its channel
   (Outlier Channel Splitting, Zhao et al. 2019), where the layer before can emit the copies;
 - weights are rounded one row after the other, each row's error being moved to the rows still to come
-  (GPTQ, Frantar et al. 2023), and b' takes up the mean error that is left (Nagel et al. 2019, "Data-Free
-  Quantization Through Weight Equalization and Bias Correction").
+  (GPTQ, Frantar et al. 2023), in the layers where that beats rounding to nearest on held-out rows, and b' takes up the
+  mean error that is left (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction").
 """
 
 from collections.abc import Sequence
@@ -49,6 +49,7 @@ class IntegerLayer(NamedTuple):
     scale: Floats  # (N,)
     bias: Floats  # (N,): what rounding took from the mean output, to be added to the layer's own bias
     error: float  # root mean square over held-out rows of |y - reference| / |reference|
+    rounding: str  # "gptq" or "nearest"
 
 
 class Fit(NamedTuple):
@@ -81,21 +82,50 @@ def fit(channels: Channels, weights: Sequence[Floats], splits: int = 0) -> Fit:
     copies = split_rows(smoothed, splits)
     x = dequantized(channels.sample, factor, bounds)  # (R, K)
     scale = _weight_scale(smoothed, copies)  # (N,)
-    q = _gptq(smoothed, x, scale, copies)  # (K, N)
-    approximate = q * scale  # (K, N)
-    bias = (channels.sample @ joined - x @ approximate).mean(0)  # (N,)
-    tested = dequantized(channels.held_out, factor, bounds) @ approximate + bias  # (R', N)
     ends = np.cumsum([w.shape[1] for w in weights])
-    layers = [
+    spans = [slice(end - w.shape[1], end) for end, w in zip(ends, weights, strict=True)]
+    rows = _Rows(
+        x, channels.sample @ joined, dequantized(channels.held_out, factor, bounds), channels.held_out @ joined
+    )
+    rounded = (
+        _layers("gptq", _gptq(smoothed, x, scale, copies), scale, copies, rows, spans),
+        _layers("nearest", _round(smoothed, scale, copies), scale, copies, rows, spans),
+    )
+    layers = [min(pair, key=lambda layer: layer.error) for pair in zip(*rounded, strict=True)]
+    return Fit(alpha, factor, bounds, copies, _clipped(channels, factor), layers)
+
+
+class _Rows(NamedTuple):
+    """What enters the integer layers and what should leave them, for rows that fit and rows that measure."""
+
+    x: Floats  # (R, K)
+    target: Floats  # (R, N)
+    held_out: Floats  # (R', K)
+    held_out_target: Floats  # (R', N)
+
+
+def _layers(
+    rounding: str,
+    q: Floats,
+    scale: Floats,
+    copies: npt.NDArray[np.int64],
+    rows: _Rows,
+    spans: Sequence[slice],
+) -> list[IntegerLayer]:
+    """The layers, each a span of the columns of the integers q (K, N), with their biases and errors."""
+    approximate = q * scale  # (K, N)
+    bias = (rows.target - rows.x @ approximate).mean(0)  # (N,)
+    tested = rows.held_out @ approximate + bias  # (R', N)
+    return [
         IntegerLayer(
             spread(q[:, span], copies),
             scale[span].astype(np.float32),
             bias[span].astype(np.float32),
-            _relative_error(tested[:, span], channels.held_out @ joined[:, span]),
+            _relative_error(tested[:, span], rows.held_out_target[:, span]),
+            rounding,
         )
-        for span in (slice(end - w.shape[1], end) for end, w in zip(ends, weights, strict=True))
+        for span in spans
     ]
-    return Fit(alpha, factor, bounds, copies, _clipped(channels, factor), layers)
 
 
 def affine(low: float, high: float) -> Range:

@@ -44,7 +44,7 @@ def write_variant(folder: Path, part: Part, precision: str) -> Written:
         return Written(_write(folder, path, part.graph, precision), [], [])
     calibration = [row[None] for row in part.calibration.ids]  # each (1, S)
     if precision == "int8":
-        quantized = quantize(part.graph, calibration)
+        quantized = quantize(part.graph, calibration, [text.kind for text in part.calibration.texts])
         return Written(_write(folder, path, quantized.model, precision), quantized.layers, [])
     half = convert_half(part.graph, calibration)
     _write(folder / EMULATED, path, emulate_half(half.model), precision)

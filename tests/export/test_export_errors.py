@@ -68,7 +68,8 @@ def test_ctrl_c_in_the_middle_leaves_no_half_folder(bert: Path, tmp_path: Path) 
     assert any(tmp_path.glob(".out.*.partial"))
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # where the interrupt crosses an exec() of torch's, CPython ends by the signal itself: a shell says 130 to both
+    assert process.returncode in (130, -signal.SIGINT)
     assert stderr.splitlines()[-1] == "trivec: interrupted"
     assert leftovers(tmp_path) == []
 

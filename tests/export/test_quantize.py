@@ -16,7 +16,7 @@ from trivec._errors import InputError, NonFiniteError
 from trivec_export._assemble import assemble
 from trivec_export._calibrate import Channels, open_session, pooled, random_texts
 from trivec_export._linears import View, groups
-from trivec_export._quantize import Quantized, _fit_all, quantize
+from trivec_export._quantize import Quantized, _fit_all, held_out, quantize
 from trivec_export._smooth import affine, dequantized, fit, quantize_rows, split_rows, spread
 
 
@@ -302,6 +302,32 @@ def test_the_bias_takes_up_the_mean_error() -> None:
     output = dequantized(x, found.factor, found.range) @ (layer.weight * layer.scale) + layer.bias
     assert_allclose((output - x @ weight).mean(0), 0, atol=1e-4)
     assert layer.error < 0.03
+
+
+def test_feedback_is_kept_where_it_wins_on_rows_that_it_did_not_fit() -> None:
+    """Rows that span few directions let GPTQ hide its errors in the others: it loses on rows of another kind."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(48, 20)).astype(np.float32)
+    mixing = rng.normal(size=(6, 48))
+    narrow, alike = ((rng.normal(size=(400, 6)) @ mixing).astype(np.float32) for _ in range(2))
+    other = rng.normal(size=(400, 48)).astype(np.float32) * narrow.std()
+    errors = {}
+    for name, measured in (("alike", alike), ("other", other)):
+        rows = np.concatenate([narrow, measured])
+        low, high = rows.min(0), rows.max(0)
+        errors[name] = fit(Channels(low, high, low, high, narrow, measured), [weight]).layers[0]
+    assert errors["alike"].rounding == "gptq"
+    assert errors["other"].rounding == "nearest"
+    assert_array_equal(np.abs(errors["other"].weight.astype(int)).max(0), 63)
+
+
+def test_whole_kinds_are_held_out() -> None:
+    kinds = ["english", "latin", "english", "code", "thai", "greek", "thai", "greek", "han", "emoji", "greek"]
+    assert held_out(len(kinds), kinds) == {4, 6}
+    assert held_out(9, None) == {3, 7}
+    assert held_out(9, ["user"] * 9) == {3, 7}
+    with pytest.raises(InputError, match="2 kinds for 3 calibration texts"):
+        quantize(encoder(), texts(3), ["greek", "han"])
 
 
 def test_the_costliest_layers_stay_float_within_the_limits(model: onnx.ModelProto, quantized: Quantized) -> None:

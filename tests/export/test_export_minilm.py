@@ -80,7 +80,8 @@ def test_fp16_is_not_run_on_a_cpu_and_int8_not_taken_by_itself(minilm: Path) -> 
 def test_graphs_hold_no_paths_and_no_stack_traces(minilm: Path) -> None:
     for path in (minilm / "onnx").glob("*.onnx"):
         content = path.read_bytes()
-        for trace in (b"site-packages", b"/home/", b"/root/", b"/tmp/", b"/usr/", b'File "', b".py", b"stack_trace"):
+        home = str(Path.home()).encode()
+        for trace in (home, b"site-packages", b"/home/", b"/tmp/", b"/usr/", b'File "', b".py", b"stack_trace"):
             assert trace not in content, (path.name, trace)
     assert not re.search(r'"/', (minilm / "trivec.json").read_text())
 

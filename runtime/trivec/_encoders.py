@@ -190,7 +190,7 @@ class DenseEncoder:
         pipeline = self._open()[route]
         tokens = pipeline.tokenizer(texts, prompt)
         self._count_truncated(tokens, on_overflow)
-        prompt_length = pipeline.tokenizer.prompt_length(prompt)
+        prompt_length = pipeline.prompt_length(prompt)
         if output_value != "sentence_embedding":
             items = [_describe(pipeline, tokens.of(row), prompt_length, width) for row in range(len(texts))]
             found = items if output_value is None else [item["token_embeddings"] for item in items]

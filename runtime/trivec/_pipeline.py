@@ -30,6 +30,12 @@ class Pipeline:
         """Width of a vector."""
         return int(self.finish(np.zeros((1, self._pooled_width()), dtype=np.float32)).shape[1])
 
+    def prompt_length(self, prompt: str) -> int:
+        """Tokens of a prompt that pooling leaves out; not counted where it leaves none out."""
+        if self.pooling is None or self.pooling.include_prompt:
+            return 0
+        return self.tokenizer.prompt_length(prompt)
+
     def states(self, ids: npt.NDArray[np.int64]) -> Floats:
         """Token embeddings (B, S, H) of rows of one length (B, S)."""
         if self.pooling is None:

@@ -18,7 +18,7 @@ from trivec._integrity import sha256
 from trivec._load import load
 from trivec._manifest import PRECISIONS, Manifest
 from trivec._pool import Floats
-from trivec._session import parse_device
+from trivec._session import available_devices, parse_device
 from trivec._source import Folder, Source, find
 from trivec._texts import Text, verification_texts
 
@@ -138,16 +138,10 @@ def _runs(manifest: Manifest, device: str) -> list[tuple[str, str]]:
         needs = {kind for encoder in manifest.encoders.values() for kind in encoder.variants[precision].needs}
         if wanted is not None and needs and wanted.kind not in needs:
             continue
-        if wanted is None and needs == {"cuda"} and not _has_cuda():
+        if wanted is None and needs == {"cuda"} and "cuda" not in available_devices():
             continue
         found.append((precision, "cpu" if wanted is None and "cpu" in needs else device))
     return found
-
-
-def _has_cuda() -> bool:
-    from trivec._session import available_devices
-
-    return "cuda" in available_devices()
 
 
 def check_route(
@@ -155,11 +149,14 @@ def check_route(
 ) -> Check:
     """Encode all texts in one call and some in calls of their own, and compare with the reference (N, D)."""
     listed = [text.text for text in texts]
+    width = reference.shape[1]  # a model's own truncate_dim must not cut what is compared
     start = time.perf_counter()
-    vectors = encoder.encode(listed, prompt="", task=route)  # (N, D)
+    vectors = encoder.encode(listed, prompt="", task=route, truncate_dim=width)  # (N, D)
     seconds = time.perf_counter() - start
     stride = max(1, len(listed) // ALONE)
-    alone = np.stack([encoder.encode(text, prompt="", task=route) for text in listed[::stride]])  # (M, D)
+    alone = np.stack(
+        [encoder.encode(text, prompt="", task=route, truncate_dim=width) for text in listed[::stride]]
+    )  # (M, D)
     figures = compare(vectors, alone, stride, reference, [text.kind for text in texts])
     return Check(
         encoder.precision,

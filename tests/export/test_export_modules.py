@@ -139,6 +139,14 @@ def test_prompt_left_out_of_the_pooling(mode: str, build: Build) -> None:
             assert least_cosine(pooled.encode_query(TEXTS), pooled.encode(TEXTS)) < 0.9999
 
 
+def test_a_truncate_dim_of_the_checkpoint_is_kept_and_does_not_blind_the_gate(build: Build) -> None:
+    checkpoint = build(truncate_dim=20)
+    with exported(checkpoint) as encoder:
+        assert encoder.dim == 20
+        assert encoder.manifest.dim == 64
+        assert least_cosine(encoder.encode(TEXTS), reference(checkpoint).encode(TEXTS)) >= 0.99999
+
+
 def test_lower_casing(build: Build) -> None:
     checkpoint = build()
     tokenizer = json.loads((checkpoint / "tokenizer.json").read_text())

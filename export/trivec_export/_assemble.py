@@ -77,6 +77,8 @@ class _Writer:
                 self._norm(node)
             elif self._is_table(node):
                 self._embedding(node)
+            elif self._is_gelu_of_integers(node):
+                self._add("FastGelu", [node.input[0]], node.output[0], name=node.name, domain=_CONTRIB)
             else:
                 self.nodes.append(node)
 
@@ -171,6 +173,17 @@ class _Writer:
             or reader.output[0] in integer
             for reader in self._view.readers[table.name]
         )
+
+    def _is_gelu_of_integers(self, node: onnx.NodeProto) -> bool:
+        """Whether only integer layers read this Gelu.
+
+        Its tanh form (Hendrycks and Gimpel 2016, section 2) is at most 5e-4 from the exact one, far less
+        than the half step of 8 bits over the range of such an input, and onnxruntime runs it faster.
+        """
+        if node.op_type != "Gelu" or node.domain:
+            return False
+        integer = [self._view.linears[output].product for output in self._integer]
+        return self._view.only_read_by(node.output[0], integer)
 
     def _embedding(self, node: onnx.NodeProto) -> None:
         """Rows of an int8 table times the scales of these rows."""

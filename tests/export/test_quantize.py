@@ -121,6 +121,15 @@ def test_norms_before_layers_take_the_smoothing(model: onnx.ModelProto, quantize
     assert operators(quantized.model)["Mul"] == 1 + 2 + 4
 
 
+def test_the_gelu_of_integer_layers_alone_takes_its_tanh_form(model: onnx.ModelProto, quantized: Quantized) -> None:
+    assert operators(quantized.model)["FastGelu"] == operators(model)["Gelu"] == 2
+    assert operators(quantized.model)["Gelu"] == 0
+    view = View(model.graph)
+    mixed = assemble(model, view, _fit_all(model, view, texts()), {"layer1.down"})
+    forms = {node.output[0]: node.op_type for node in mixed.graph.node if node.op_type.endswith("Gelu")}
+    assert forms == {"layer0.gelu": "FastGelu", "layer1.gelu": "Gelu"}  # float32 keeps what the model says
+
+
 def test_values_take_the_smoothing_of_the_attention_output(quantized: Quantized) -> None:
     reader = next(n for n in quantized.model.graph.node if n.name == "layer0.out.product")
     quantizer = next(n for n in quantized.model.graph.node if n.output[0] == reader.input[0])

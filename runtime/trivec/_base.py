@@ -1,9 +1,8 @@
 """What every encoder has: settings, tokenizers, one open pipeline a route, and how calls are checked."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, Literal, Self, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +12,26 @@ from trivec._inputs import as_texts
 from trivec._load_options import LoadOptions
 from trivec._manifest import SIMILARITIES, Manifest
 from trivec._pipeline import Pipeline
+from trivec._plan import Rows, distinct
 from trivec._tokenize import Tokens
 
 TOKENS_PER_ROW = 64  # a run holds up to batch_size * 64 tokens: 2,048 at the default batch_size of 32
 Overflow = Literal["truncate", "error"]
-Block = TypeVar("Block")
+
+
+class Ready(NamedTuple):
+    """Texts of a call, tokenized: each that differs once."""
+
+    texts: Sequence[str]
+    """The N texts as they came."""
+    tokens: Tokens
+    """Of the U texts that differ."""
+    row_of: Rows | None
+    """(N,) which of them each text is; None where all differ."""
+
+    def spread(self, values: Any) -> Any:  # noqa: ANN401 - whatever takes an array of rows
+        """U values, an array or vectors, to the N texts."""
+        return values if self.row_of is None else values[self.row_of]
 
 
 class BaseEncoder:
@@ -176,14 +190,38 @@ class BaseEncoder:
         if not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise InputError(f"batch_size must be a positive integer, got {batch_size!r}.")
 
-    def _count_truncated(self, tokens: Tokens, on_overflow: str) -> None:
+    def _reader(
+        self, task: str | None = None, prompt: str | None = None, prompt_name: str | None = None
+    ) -> Callable[[list[str]], Any]:
+        """What tokenizes the texts of a call with these options; `encode` takes what it gives for its inputs."""
+        route, text = self._route(task), self._prompt(prompt, prompt_name)
+        return lambda texts: self._ready(texts, None, route, text)[0]
+
+    def _ready(self, inputs: object, sentences: object, route: str, prompt: str) -> tuple[Ready, bool]:
+        """The texts of a call, checked and tokenized, if that is not done yet; and whether one text came alone."""
+        if isinstance(inputs, Ready):
+            return inputs, False
+        texts, single = as_texts(inputs, sentences)
+        different, row_of = distinct(texts)
+        tokenizer = self._open()[route].tokenizer
+        try:
+            return Ready(texts, tokenizer(different, prompt), row_of), single
+        except InputError:
+            if row_of is not None:
+                tokenizer(texts, prompt)  # fails as well, and names the index that the caller knows
+            raise
+
+    def _count_truncated(self, ready: Ready, on_overflow: str) -> None:
         if on_overflow not in ("truncate", "error"):
             raise InputError(f"on_overflow {on_overflow!r} is not one of 'truncate', 'error'.")
-        count = int(tokens.truncated.sum())
-        if count and on_overflow == "error":
-            first = int(np.flatnonzero(tokens.truncated)[0])
+        truncated = ready.spread(ready.tokens.truncated)  # (N,)
+        count = int(truncated.sum())
+        if not count:
+            return
+        if on_overflow == "error":
+            first = int(np.flatnonzero(truncated)[0])
             raise TruncationError(
-                f"{count} of {len(tokens.truncated)} texts are longer than {self.max_seq_length} tokens, the first at "
+                f"{count} of {len(truncated)} texts are longer than {self.max_seq_length} tokens, the first at "
                 f"index {first}. Shorten them, raise max_seq_length, or pass on_overflow='truncate'."
             )
         with self._lock:
@@ -193,30 +231,6 @@ class BaseEncoder:
         if self.similarity_fn_name not in SIMILARITIES:
             raise InputError(f"similarity_fn_name {self.similarity_fn_name!r} is not one of {', '.join(SIMILARITIES)}.")
         return self.similarity_fn_name
-
-
-def blocks(texts: Iterable[str], window: int, encode: Callable[[list[str]], Block]) -> Iterator[Block]:
-    """`encode` of `window` texts at a time, for any number of texts; a wrong argument raises at the call.
-
-    Raises:
-        InputError: window is below 1, or one text came where an iterable of texts was expected. In the iterator, an
-            error of `encode` names the text at which its block starts.
-    """
-    if window < 1:
-        raise InputError(f"window must be at least 1, got {window}.")
-    if isinstance(texts, str | bytes):
-        raise InputError("encode_iter takes an iterable of texts, got one text. Type: encode(text)")
-    return _blocks(iter(texts), window, encode)
-
-
-def _blocks(texts: Iterator[str], window: int, encode: Callable[[list[str]], Block]) -> Iterator[Block]:
-    done = 0
-    while block := list(islice(texts, window)):
-        try:
-            yield encode(block)
-        except (InputError, NonFiniteError, TruncationError) as error:
-            raise type(error)(f"in the block that starts at text {done}: {error}") from error
-        done += len(block)
 
 
 def check_finite(finite: npt.NDArray[np.bool_], texts: Sequence[str], variant: str) -> None:

@@ -91,7 +91,8 @@ def _report(providers: dict[str, str]) -> Iterator[str]:
     yield from _section("providers", providers or {"none": "no engine"})
     yield from _section("cpu", _cpu())
     threads = available_threads()
-    yield from _section("threads", {str(threads.count): f"from: {threads.source}"})
+    spin = "yes" if threads.quota is None else f"no: a cgroup grants {threads.quota:g} CPUs, and waiting would use them"
+    yield from _section("threads", {str(threads.count): f"from: {threads.source}", "spin": spin})
     yield from _section("folders", _folders())
     missing = [name for name in EXPORT_PACKAGES if importlib.util.find_spec(name) is None]
     state = f'lacks {", ".join(missing)}. Type: pip install "trivec[export]"' if missing else "installed"

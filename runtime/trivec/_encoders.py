@@ -6,10 +6,10 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
-from trivec._base import TOKENS_PER_ROW, BaseEncoder, blocks, check_finite
+from trivec._base import TOKENS_PER_ROW, BaseEncoder, check_finite
 from trivec._errors import InputError
 from trivec._fingerprint import fingerprint
-from trivec._inputs import as_texts, check_output_value
+from trivec._inputs import check_output_value
 from trivec._load_options import LoadOptions
 from trivec._manifest import Manifest
 from trivec._output import check_output_precision, quantize_vectors
@@ -18,6 +18,7 @@ from trivec._plan import plan
 from trivec._pool import Floats, normalize
 from trivec._progress import progress_bar
 from trivec._similarity import FUNCTIONS, as_rows
+from trivec._stream import blocks
 from trivec._tensors import as_tensor
 
 OutputValue = Literal["sentence_embedding", "token_embeddings"] | None
@@ -169,31 +170,32 @@ class DenseEncoder(BaseEncoder):
             TruncationError: a text is too long and on_overflow is "error".
             NonFiniteError: a vector is NaN or infinite; the text is named.
         """
-        texts, single = as_texts(inputs, sentences)
         check_output_precision(precision)
         check_output_value(output_value)
         self._check_unsupported(device, pool, batch_size)
         route, prompt = self._route(task), self._prompt(prompt, prompt_name)
         width = self._width(self.truncate_dim if truncate_dim is None else truncate_dim)
         pipeline = self._open()[route]
-        tokens = pipeline.tokenizer(texts, prompt)
-        self._count_truncated(tokens, on_overflow)
-        prompt_length = pipeline.prompt_length(prompt)
+        ready, single = self._ready(inputs, sentences, route, prompt)
+        self._count_truncated(ready, on_overflow)
+        tokens, prompt_length = ready.tokens, pipeline.prompt_length(prompt)
+        count = len(tokens.truncated)
         if output_value != "sentence_embedding":
-            items = [_describe(pipeline, tokens.of(row), prompt_length, width) for row in range(len(texts))]
-            found = items if output_value is None else [item["token_embeddings"] for item in items]
+            items = [_describe(pipeline, tokens.of(row), prompt_length, width) for row in range(count)]
+            made = items if output_value is None else [item["token_embeddings"] for item in items]
+            found = made if ready.row_of is None else [made[row] for row in ready.row_of]
             return found[0] if single else found
-        bar = progress_bar(len(texts), show_progress_bar)
-        vectors = np.empty((len(texts), width), dtype=np.float32)
+        bar = progress_bar(count, show_progress_bar)
+        vectors = np.empty((count, width), dtype=np.float32)
         for rows in plan(tokens.lengths, batch_size * TOKENS_PER_ROW):
             vectors[rows] = pipeline.vectors(tokens.rows(rows), prompt_length)[:, :width]
             bar.update(len(rows))
         bar.close()
-        finite = np.asarray(np.isfinite(vectors).all(axis=1))  # (N,)
-        check_finite(finite, texts, self.precision)
+        finite = np.asarray(np.isfinite(vectors).all(axis=1))  # (U,)
+        check_finite(ready.spread(finite), ready.texts, self.precision)
         if normalize_embeddings:
             vectors = normalize(vectors)
-        result = quantize_vectors(vectors, precision, self._ranges(route, width, normalize_embeddings))
+        result = ready.spread(quantize_vectors(vectors, precision, self._ranges(route, width, normalize_embeddings)))
         if convert_to_tensor:
             return as_tensor(result[0] if single else result)
         if not convert_to_numpy:
@@ -228,8 +230,13 @@ class DenseEncoder(BaseEncoder):
     def encode_iter(
         self, texts: Iterable[str], *, window: int = 1024, **options: Unpack[PromptedOptions]
     ) -> Iterator[npt.NDArray[Any]]:
-        """Encode any number of texts in bounded memory: yields (rows, dim) blocks of up to `window` rows, in order."""
-        return blocks(texts, window, lambda block: self.encode(block, **options))
+        """Encode any number of texts in bounded memory: yields (rows, dim) blocks of up to `window` rows, in order.
+
+        A window is tokenized while the one before it is encoded, so `texts` is read one window ahead. Where a text or
+        the source of the texts fails, the blocks before it come first.
+        """
+        read = self._reader(options.get("task"), options.get("prompt"), options.get("prompt_name"))
+        return blocks(texts, window, read, lambda ready: self.encode(ready, **options))
 
     async def aencode(self, inputs: str | Iterable[str], **options: Unpack[PromptedOptions]) -> Any:  # noqa: ANN401
         """`encode` in a worker thread, so that an event loop goes on meanwhile."""

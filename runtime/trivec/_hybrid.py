@@ -7,15 +7,15 @@ from typing import Any, Literal, TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from trivec._base import TOKENS_PER_ROW, Overflow, blocks, check_finite
+from trivec._base import TOKENS_PER_ROW, Overflow, check_finite
 from trivec._errors import InputError
-from trivec._inputs import as_texts
 from trivec._multi import MultiVectors
 from trivec._pipeline import Heads
 from trivec._plan import plan
 from trivec._pool import Floats
 from trivec._progress import progress_bar
 from trivec._sparse import SparseVector, SparseVectors
+from trivec._stream import blocks
 from trivec._terms import TermsEncoder
 
 _MODES = ("dense", "sparse", "colbert")
@@ -110,18 +110,18 @@ class HybridEncoder(TermsEncoder):
             TruncationError: a text is too long and on_overflow is "error".
             NonFiniteError: a number is NaN or infinite; the text is named.
         """
-        texts, single = as_texts(inputs, None)
         self._check_unsupported(device, None, batch_size)
         select = self._selection(threshold, max_active_dims)
-        pipeline, prompt = self._open()[self._route(task)], self._prompt(prompt, prompt_name)
+        route, prompt = self._route(task), self._prompt(prompt, prompt_name)
+        pipeline = self._open()[route]
         if not (return_dense or return_sparse or return_colbert_vecs):
             raise InputError("nothing is asked for: set return_dense, return_sparse or return_colbert_vecs.")
         if return_colbert_vecs and pipeline.multi is None:
             raise InputError("this model has no ColBERT head: leave return_colbert_vecs at False.")
-        tokens = pipeline.tokenizer(texts, prompt)
-        self._count_truncated(tokens, on_overflow)
-        prompt_length = pipeline.prompt_length(prompt)
-        bar = progress_bar(len(texts), show_progress_bar)
+        ready, single = self._ready(inputs, None, route, prompt)
+        self._count_truncated(ready, on_overflow)
+        tokens, prompt_length = ready.tokens, pipeline.prompt_length(prompt)
+        bar = progress_bar(len(tokens.truncated), show_progress_bar)
         parts: list[Heads] = []
         order: list[npt.NDArray[np.intp]] = []
         for rows in plan(tokens.lengths, batch_size * TOKENS_PER_ROW):
@@ -144,8 +144,8 @@ class HybridEncoder(TermsEncoder):
                 )
             )
             order.append(np.zeros(0, dtype=np.intp))
-        back = np.argsort(np.concatenate(order))  # (N,)
-        check_finite(np.concatenate([part.finite for part in parts])[back], texts, self.precision)
+        back = ready.spread(np.argsort(np.concatenate(order)))  # (N,)
+        check_finite(np.concatenate([part.finite for part in parts])[back], ready.texts, self.precision)
         return joined(parts, back, single=single)
 
     def encode_query(
@@ -178,7 +178,8 @@ class HybridEncoder(TermsEncoder):
         self, texts: Iterable[str], *, window: int = 1024, **options: Unpack[PromptedHybridOptions]
     ) -> Iterator[HybridVectors]:
         """Encode any number of texts in bounded memory: yields HybridVectors of up to `window` texts, in order."""
-        return blocks(texts, window, lambda block: self.encode(block, **options))
+        read = self._reader(options.get("task"), options.get("prompt"), options.get("prompt_name"))
+        return blocks(texts, window, read, lambda ready: self.encode(ready, **options))
 
     async def aencode(self, inputs: str | Iterable[str], **options: Unpack[PromptedHybridOptions]) -> HybridVectors:
         """`encode` in a worker thread, so that an event loop goes on meanwhile."""

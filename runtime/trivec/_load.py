@@ -201,7 +201,8 @@ def _attempts(
 
 def _open(source: Source, manifest: Manifest, device: Device, precision: str, options: LoadOptions) -> BaseEncoder:
     """Fetch and check the variant's files, then open one session an encoder."""
-    threads = options.threads or available_threads().count
+    available = available_threads()
+    threads, spin = options.threads or available.count, available.quota is None
     files = {ref.path: source.checked(ref) for ref in manifest.files(precision)}
     stored = _read_arrays(files[manifest.arrays.path]) if manifest.arrays else {}
     opened: dict[str, tuple[TextTokenizer, Session | None]] = {}
@@ -211,7 +212,10 @@ def _open(source: Source, manifest: Manifest, device: Device, precision: str, op
         if route.encoder not in opened:
             graph = [files[ref.path] for ref in encoder.variants[precision].files] if encoder.variants else []
             tokenizer = TextTokenizer(files[encoder.tokenizer.path], encoder)
-            opened[route.encoder] = (tokenizer, Session(graph, device=device, threads=threads) if graph else None)
+            opened[route.encoder] = (
+                tokenizer,
+                Session(graph, device=device, threads=threads, spin=spin) if graph else None,
+            )
         arrays = stored if manifest.dim else read_step_arrays(source, route.steps)
         pipelines[name] = _pipeline(manifest, route, encoder, *opened[route.encoder], arrays, precision)
         if manifest.dim and (width := _width(pipelines[name])) != manifest.dim:

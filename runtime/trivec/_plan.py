@@ -1,4 +1,6 @@
-"""Which texts run together: rows of one token length, up to a token budget."""
+"""Which texts run, each once, and which run together: rows of one token length, up to a token budget."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,8 @@ def plan(lengths: npt.ArrayLike, budget: int, most: int | None = None) -> list[R
         and an out-of-memory shows at once).
     """
     counts = np.asarray(lengths, dtype=np.int64)  # (N,)
+    if len(counts) == 1:
+        return [np.zeros(1, dtype=np.intp)]
     order = np.argsort(-counts, kind="stable")  # (N,)
     edges = np.flatnonzero(np.diff(counts[order])) + 1
     batches: list[Rows] = []
@@ -30,3 +34,12 @@ def plan(lengths: npt.ArrayLike, budget: int, most: int | None = None) -> list[R
         rows = rows if most is None else min(rows, most)
         batches.extend(group[i : i + rows] for i in range(0, len(group), rows))
     return batches
+
+
+def distinct(texts: Sequence[str]) -> tuple[Sequence[str], Rows | None]:
+    """The texts that differ, in order of appearance, and which of them each text is, (N,); None where all differ."""
+    first = dict.fromkeys(texts)
+    if len(first) == len(texts):
+        return texts, None
+    place = {text: row for row, text in enumerate(first)}
+    return list(first), np.fromiter((place[text] for text in texts), dtype=np.intp, count=len(texts))

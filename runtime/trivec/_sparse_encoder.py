@@ -5,13 +5,13 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
-from trivec._base import TOKENS_PER_ROW, Overflow, blocks, check_finite
-from trivec._inputs import as_texts
+from trivec._base import TOKENS_PER_ROW, Overflow, check_finite
 from trivec._plan import plan
 from trivec._pool import Floats
 from trivec._progress import progress_bar
 from trivec._sparse import SparseVector, SparseVectors
 from trivec._sparse_similarity import similarity, similarity_pairwise
+from trivec._stream import blocks
 from trivec._tensors import as_sparse_tensor, as_tensor
 from trivec._terms import TermsEncoder
 
@@ -108,16 +108,16 @@ class SparseEncoder(TermsEncoder):
             TruncationError: a text is too long and on_overflow is "error".
             NonFiniteError: a weight is NaN or infinite; the text is named.
         """
-        texts, single = as_texts(inputs, sentences)
         self._check_unsupported(device, pool, batch_size)
         select = self._selection(threshold, max_active_dims)
-        pipeline, prompt = self._open()[self._route(task)], self._prompt(prompt, prompt_name)
-        tokens = pipeline.tokenizer(texts, prompt)
-        self._count_truncated(tokens, on_overflow)
-        most = max(1, _ROW_NUMBERS // self.dim)
-        bar = progress_bar(len(texts), show_progress_bar)
+        route, prompt = self._route(task), self._prompt(prompt, prompt_name)
+        pipeline = self._open()[route]
+        ready, single = self._ready(inputs, sentences, route, prompt)
+        self._count_truncated(ready, on_overflow)
+        tokens, most = ready.tokens, max(1, _ROW_NUMBERS // self.dim)
+        finite = np.ones(len(tokens.truncated), dtype=np.bool_)  # (U,)
+        bar = progress_bar(len(finite), show_progress_bar)
         parts, order = [SparseVectors.empty(0, self.dim)], []
-        finite = np.ones(len(texts), dtype=np.bool_)
         for rows in plan(tokens.lengths, batch_size * TOKENS_PER_ROW, most):
             found = pipeline.heads(tokens.rows(rows), sparse=select)
             finite[rows] = found.finite
@@ -125,8 +125,9 @@ class SparseEncoder(TermsEncoder):
             order.append(rows)
             bar.update(len(rows))
         bar.close()
-        check_finite(finite, texts, self.precision)
-        vectors = SparseVectors.concatenate(parts)[np.argsort(np.concatenate(order))] if order else parts[0]
+        check_finite(ready.spread(finite), ready.texts, self.precision)
+        back = ready.spread(np.argsort(np.concatenate(order))) if order else None  # (N,)
+        vectors = parts[0] if back is None else SparseVectors.concatenate(parts)[back]
         if convert_to_tensor:
             made = as_sparse_tensor(vectors) if convert_to_sparse_tensor else as_tensor(vectors.to_dense())
             return made[0] if single else made
@@ -161,7 +162,8 @@ class SparseEncoder(TermsEncoder):
         self, texts: Iterable[str], *, window: int = 1024, **options: Unpack[PromptedSparseOptions]
     ) -> Iterator[SparseVectors]:
         """Encode any number of texts in bounded memory: yields SparseVectors of up to `window` rows, in order."""
-        return blocks(texts, window, lambda block: self.encode(block, **options))
+        read = self._reader(options.get("task"), options.get("prompt"), options.get("prompt_name"))
+        return blocks(texts, window, read, lambda ready: self.encode(ready, **options))
 
     async def aencode(self, inputs: str | Iterable[str], **options: Unpack[PromptedSparseOptions]) -> Any:  # noqa: ANN401
         """`encode` in a worker thread, so that an event loop goes on meanwhile."""

@@ -8,74 +8,101 @@ import pytest
 
 from trivec._threads import Threads, available_threads
 
+AFFINITY = "CPU affinity of this process"
+V2, V1 = "0::/\n", "5:memory:/\n4:cpu,cpuacct:/\n"
+
 
 @pytest.fixture(autouse=True)
 def sixteen_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
 
 
-QUOTA, PERIOD = "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
-
-
-def write(folder: Path, files: Mapping[str, str]) -> Path:
-    for name, text in files.items():
-        path = folder / name
+def write(root: Path, cgroup: str, files: Mapping[str, str]) -> Path:
+    """A root with /proc/self/cgroup and files below /sys/fs/cgroup."""
+    for name, text in {"proc/self/cgroup": cgroup, **{f"sys/fs/cgroup/{k}": v for k, v in files.items()}}.items():
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return folder
+    return root
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("400000 100000\n", Threads(4, "cgroup CPU quota of 4")),
-        ("250000 100000\n", Threads(2, "cgroup CPU quota of 2.5")),
-        ("50000 100000\n", Threads(1, "cgroup CPU quota of 0.5")),
-        ("1600000 100000\n", Threads(16, "CPU affinity of this process")),
-        ("6400000 100000\n", Threads(16, "CPU affinity of this process")),
-        ("max 100000\n", Threads(16, "CPU affinity of this process")),
-        ("garbage\n", Threads(16, "CPU affinity of this process")),
-        ("100000 0\n", Threads(16, "CPU affinity of this process")),
-        ("-1 100000\n", Threads(16, "CPU affinity of this process")),
-        ("", Threads(16, "CPU affinity of this process")),
+        ("400000 100000\n", Threads(4, "cgroup CPU quota of 4", 4)),
+        ("250000 100000\n", Threads(2, "cgroup CPU quota of 2.5", 2.5)),
+        ("50000 100000\n", Threads(1, "cgroup CPU quota of 0.5", 0.5)),
+        ("1600000 100000\n", Threads(16, AFFINITY, 16)),
+        ("6400000 100000\n", Threads(16, AFFINITY, 64)),
+        ("max 100000\n", Threads(16, AFFINITY)),
+        ("garbage\n", Threads(16, AFFINITY)),
+        ("100000 0\n", Threads(16, AFFINITY)),
+        ("-1 100000\n", Threads(16, AFFINITY)),
+        ("", Threads(16, AFFINITY)),
     ],
 )
 def test_version_2(tmp_path: Path, content: str, expected: Threads) -> None:
-    assert available_threads(write(tmp_path, {"cpu.max": content})) == expected
+    assert available_threads(write(tmp_path, V2, {"cpu.max": content})) == expected
 
 
+@pytest.mark.parametrize("mount", ["cpu", "cpu,cpuacct"])
 @pytest.mark.parametrize(
     ("quota", "period", "expected"),
     [
-        ("300000\n", "100000\n", Threads(3, "cgroup CPU quota of 3")),
-        ("-1\n", "100000\n", Threads(16, "CPU affinity of this process")),
-        ("150000\n", "100000\n", Threads(1, "cgroup CPU quota of 1.5")),
-        ("x\n", "100000\n", Threads(16, "CPU affinity of this process")),
+        ("300000\n", "100000\n", Threads(3, "cgroup CPU quota of 3", 3)),
+        ("-1\n", "100000\n", Threads(16, AFFINITY)),
+        ("150000\n", "100000\n", Threads(1, "cgroup CPU quota of 1.5", 1.5)),
+        ("x\n", "100000\n", Threads(16, AFFINITY)),
     ],
 )
-def test_version_1(tmp_path: Path, quota: str, period: str, expected: Threads) -> None:
-    folder = write(tmp_path, {QUOTA: quota, PERIOD: period})
-    assert available_threads(folder) == expected
+def test_version_1(tmp_path: Path, mount: str, quota: str, period: str, expected: Threads) -> None:
+    files = {f"{mount}/cpu.cfs_quota_us": quota, f"{mount}/cpu.cfs_period_us": period}
+    assert available_threads(write(tmp_path, V1, files)) == expected
 
 
-def test_version_2_wins(tmp_path: Path) -> None:
-    files = {"cpu.max": "200000 100000", QUOTA: "500000", PERIOD: "100000"}
-    assert available_threads(write(tmp_path, files)).count == 2
+@pytest.mark.parametrize(
+    ("at", "count"),
+    [("a.slice/b.service", 3), ("a.slice", 3), (".", 3), ("a.slice/c.service", 16), ("elsewhere", 16)],
+)
+def test_a_quota_counts_on_the_way_up_from_the_own_cgroup(tmp_path: Path, at: str, count: int) -> None:
+    root = write(tmp_path, "0::/a.slice/b.service\n", {f"{at}/cpu.max": "300000 100000"})
+    assert available_threads(root).count == count
+
+
+def test_the_smallest_quota_on_the_way_decides(tmp_path: Path) -> None:
+    quotas = {"cpu.max": "max 100000", "a/cpu.max": "200000 100000", "a/b/cpu.max": "900000 100000"}
+    assert available_threads(write(tmp_path, "0::/a/b\n", quotas)) == Threads(2, "cgroup CPU quota of 2", 2)
+
+
+@pytest.mark.parametrize("cgroup", ["0::/docker/1a2b\n", "0::/../../host\n", "4:cpu,cpuacct:/docker/1a2b\n"])
+def test_a_container_that_sees_the_path_of_its_host(tmp_path: Path, cgroup: str) -> None:
+    """The container's own cgroup is what is mounted; its path leads nowhere inside."""
+    files = {"cpu.max": "200000 100000", "cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}
+    assert available_threads(write(tmp_path, cgroup, files)).count == 2
+
+
+def test_both_versions_at_once(tmp_path: Path) -> None:
+    files = {"cpu.max": "500000 100000", "cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}
+    assert available_threads(write(tmp_path, V2 + V1, files)).count == 2
 
 
 def test_half_a_version_1_folder(tmp_path: Path) -> None:
-    assert available_threads(write(tmp_path, {QUOTA: "500000"})).count == 16
+    assert available_threads(write(tmp_path, V1, {"cpu/cpu.cfs_quota_us": "500000"})).count == 16
+
+
+def test_without_proc_the_mounts_roots_are_read(tmp_path: Path) -> None:
+    root = write(tmp_path, "", {"cpu.max": "400000 100000"})
+    (root / "proc/self/cgroup").unlink()
+    assert available_threads(root).count == 4
 
 
 def test_no_cgroup(tmp_path: Path) -> None:
-    assert available_threads(tmp_path / "absent") == Threads(16, "CPU affinity of this process")
+    assert available_threads(tmp_path / "absent") == Threads(16, AFFINITY)
 
 
 def test_affinity_below_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
-    assert available_threads(write(tmp_path, {"cpu.max": "400000 100000"})) == Threads(
-        1, "CPU affinity of this process"
-    )
+    assert available_threads(write(tmp_path, V2, {"cpu.max": "400000 100000"})) == Threads(1, AFFINITY, 4)
 
 
 def test_a_system_without_affinity_counts_its_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

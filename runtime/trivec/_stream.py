@@ -1,0 +1,62 @@
+"""Any number of texts in bounded memory: a window is encoded while the next one is tokenized."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+from trivec._errors import InputError, NonFiniteError, TruncationError
+
+Ready = TypeVar("Ready")
+Block = TypeVar("Block")
+
+
+def blocks(
+    texts: Iterable[str], window: int, read: Callable[[list[str]], Ready], encode: Callable[[Ready], Block]
+) -> Iterator[Block]:
+    """`encode(read(part))` of `window` texts at a time, in order, for any number of texts.
+
+    `read` runs in a thread of its own, one window ahead; `texts` is asked from the caller's thread alone, and at most
+    two windows are held.
+
+    Raises:
+        InputError: at the call: window is below 1, or one text came where an iterable of texts was expected. In the
+            iterator, an error of `read` or `encode` names the text at which its block starts. Whatever goes wrong, in
+            `texts` itself too, is raised after the blocks of the texts before it.
+    """
+    if not isinstance(window, int) or window < 1:
+        raise InputError(f"window must be a whole number of at least 1, got {window!r}.")
+    if isinstance(texts, str | bytes):
+        raise InputError("encode_iter takes an iterable of texts, got one text. Type: encode(text)")
+    return _blocks(iter(texts), window, read, encode)
+
+
+def _blocks(
+    texts: Iterator[str], window: int, read: Callable[[list[str]], Ready], encode: Callable[[Ready], Block]
+) -> Iterator[Block]:
+    done = 0
+    with ThreadPoolExecutor(1, thread_name_prefix="trivec-tokenizer") as ahead:  # leaving it waits for one window
+        part, failure = _pull(texts, window)
+        reading: Future[Ready] | None = ahead.submit(read, part) if part else None
+        while reading is not None:
+            current, count = reading, len(part)
+            part, failure = _pull(texts, window) if failure is None else ([], failure)
+            reading = ahead.submit(read, part) if part else None
+            try:
+                block = encode(current.result())
+            except (InputError, NonFiniteError, TruncationError) as error:
+                raise type(error)(f"in the block that starts at text {done}: {error}") from error
+            yield block
+            done += count
+    if failure is not None:
+        raise failure
+
+
+def _pull(texts: Iterator[str], window: int) -> tuple[list[str], Exception | None]:
+    """Up to `window` texts, and what their source raised after them."""
+    part: list[str] = []
+    try:
+        part.extend(islice(texts, window))  # keeps what came before an error
+    except Exception as error:  # noqa: BLE001 - raised again, when the texts before it are through
+        return part, error
+    return part, None

@@ -16,6 +16,7 @@ from trivec._errors import (
     ProviderError,
     TrivecError,
     TruncationError,
+    WorkerError,
 )
 from trivec._export import export
 from trivec._hybrid import HybridEncoder, HybridVectors
@@ -51,6 +52,7 @@ __all__ = [
     "SparseVectors",
     "TrivecError",
     "TruncationError",
+    "WorkerError",
     "__version__",
     "dequantize_embeddings",
     "export",

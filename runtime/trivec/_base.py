@@ -1,8 +1,9 @@
 """What every encoder has: settings, tokenizers, one open pipeline a route, and how calls are checked."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,12 @@ from trivec._load_options import LoadOptions
 from trivec._manifest import SIMILARITIES, Manifest
 from trivec._pipeline import Pipeline
 from trivec._plan import Rows, distinct
+from trivec._progress import progress_bar
+from trivec._stream import blocks, check_stream, windows
 from trivec._tokenize import Tokens
+
+if TYPE_CHECKING:
+    from trivec._workers import Part, WorkerPool
 
 TOKENS_PER_ROW = 64  # a run holds up to batch_size * 64 tokens: 2,048 at the default batch_size of 32
 Overflow = Literal["truncate", "error"]
@@ -63,6 +69,88 @@ class BaseEncoder:
         listed, _ = as_texts(texts, None)
         tokens = self._open()[self._route(task)].tokenizer(listed, prompt)
         return [tokens.of(row).tolist() for row in range(len(listed))]
+
+    # ---- several processes ---------------------------------------------------------------------------------------
+
+    def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> "WorkerPool":
+        """Start processes that each open this encoder again, for `encode(pool=...)`; stops them as a context manager.
+
+        Args:
+            target_devices: a process for each: "cpu", "cuda:0", ... The "cpu" ones share out the cores that this
+                process may use. None: every CUDA device where the encoder runs on CUDA, else up to four times "cpu".
+
+        Raises:
+            InputError: target_devices is no list of devices, or this process may start none.
+            WorkerError: a worker died while it started.
+        """
+        from trivec._workers import WorkerPool  # multiprocessing costs 20 ms
+
+        return WorkerPool(self, target_devices)
+
+    @staticmethod
+    def stop_multi_process_pool(pool: "WorkerPool") -> None:
+        """End the processes of a pool. The same as `pool.close()`."""
+        pool.close()
+
+    def _with_pool(
+        self,
+        texts: Sequence[str],
+        pool: "WorkerPool | None",
+        device: object,
+        chunk_size: int | None,
+        show_progress_bar: bool | None,
+        options: Mapping[str, Any],
+    ) -> list[Any]:
+        """What `encode` gives for each chunk of the texts, in order, from a pool or from processes on these devices."""
+        bar = progress_bar(len(texts), show_progress_bar)
+
+        def done(part: "Part") -> None:
+            self._add_truncated(part.truncated)
+            bar.update(part.size)
+
+        with ExitStack() as stack:
+            stack.callback(bar.close)
+            workers = self._workers(stack, pool, device)
+            return workers.map("encode", texts, {**options, "show_progress_bar": False}, chunk_size, done=done)
+
+    def _stream(
+        self, encode: Callable[..., Any], texts: Iterable[str], window: int, options: Mapping[str, Any]
+    ) -> Iterator[Any]:
+        """The own `encode(**options)` of windows of the texts: in this process, in a pool, or on several devices."""
+        given = dict(options)
+        pool, device = given.pop("pool", None), given.get("device")
+        if not in_processes(pool, device):
+            read = self._reader(given.get("task"), given.get("prompt"), given.get("prompt_name"))
+            return blocks(texts, window, read, lambda ready: encode(ready, **given))
+        check_stream(texts, window)
+        given.pop("device", None)
+        given.pop("chunk_size", None)  # a window is what a process takes at a time
+        encode([], **given)  # raises where an option is wrong
+        return self._pooled(texts, window, pool, device, {**given, "show_progress_bar": False})
+
+    def _pooled(
+        self, texts: Iterable[str], window: int, pool: "WorkerPool | None", device: object, options: Mapping[str, Any]
+    ) -> Iterator[Any]:
+        with ExitStack() as stack:
+            workers = self._workers(stack, pool, device)
+            parts = stack.enter_context(closing(workers.imap("encode", windows(texts, window), options)))
+            for part in parts:
+                self._add_truncated(part.truncated)
+                yield part.value
+
+    def _workers(self, stack: ExitStack, pool: object, device: object) -> "WorkerPool":
+        """The pool, if it is this encoder's, or one on these devices, which ends with the stack."""
+        from trivec._workers import WorkerPool
+
+        if pool is None:
+            return stack.enter_context(WorkerPool(self, cast("Sequence[str]", device)))
+        if not isinstance(pool, WorkerPool):
+            raise InputError(
+                f"pool must come from start_multi_process_pool(), got {type(pool).__name__}. Where it is "
+                "sentence-transformers' own, start one from this encoder."
+            )
+        pool.check(self)
+        return pool
 
     # ---- what it is ----------------------------------------------------------------------------------------------
 
@@ -179,10 +267,8 @@ class BaseEncoder:
             raise InputError(f"prompt_name {name!r} is none of this model's prompts {sorted(self.prompts)}.")
         return self.prompts[name]
 
-    def _check_unsupported(self, device: str | None, pool: object, batch_size: int) -> None:
-        if pool is not None or isinstance(device, list):
-            raise InputError("several processes are not supported yet: pass no pool and no list of devices.")
-        if device is not None and str(device) not in (self.device, self.device.partition(":")[0]):
+    def _check_run(self, device: object, batch_size: int) -> None:
+        if device is not None and device != [] and str(device) not in (self.device, self.device.partition(":")[0]):
             raise InputError(
                 f"this encoder runs on {self.device}, not {str(device)!r}. "
                 f"Type: trivec.load(..., device={str(device)!r})"
@@ -224,6 +310,9 @@ class BaseEncoder:
                 f"{count} of {len(truncated)} texts are longer than {self.max_seq_length} tokens, the first at "
                 f"index {first}. Shorten them, raise max_seq_length, or pass on_overflow='truncate'."
             )
+        self._add_truncated(count)
+
+    def _add_truncated(self, count: int) -> None:
         with self._lock:
             self._truncated += count
 
@@ -231,6 +320,11 @@ class BaseEncoder:
         if self.similarity_fn_name not in SIMILARITIES:
             raise InputError(f"similarity_fn_name {self.similarity_fn_name!r} is not one of {', '.join(SIMILARITIES)}.")
         return self.similarity_fn_name
+
+
+def in_processes(pool: object, device: object) -> bool:
+    """Whether a call asks for processes: by a pool, or by a list of devices that is not empty."""
+    return pool is not None or (isinstance(device, list | tuple) and len(device) > 0)
 
 
 def check_finite(finite: npt.NDArray[np.bool_], texts: Sequence[str], variant: str) -> None:

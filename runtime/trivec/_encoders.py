@@ -1,15 +1,15 @@
 """One dense vector a text."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from trivec._base import TOKENS_PER_ROW, BaseEncoder, check_finite
+from trivec._base import TOKENS_PER_ROW, BaseEncoder, check_finite, in_processes
 from trivec._errors import InputError
 from trivec._fingerprint import fingerprint
-from trivec._inputs import check_output_value
+from trivec._inputs import as_texts, check_output_value
 from trivec._load_options import LoadOptions
 from trivec._manifest import Manifest
 from trivec._output import check_output_precision, quantize_vectors
@@ -18,8 +18,10 @@ from trivec._plan import plan
 from trivec._pool import Floats, normalize
 from trivec._progress import progress_bar
 from trivec._similarity import FUNCTIONS, as_rows
-from trivec._stream import blocks
 from trivec._tensors import as_tensor
+
+if TYPE_CHECKING:
+    from trivec._workers import WorkerPool
 
 OutputValue = Literal["sentence_embedding", "token_embeddings"] | None
 OutputPrecision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
@@ -34,10 +36,10 @@ class EncodeOptions(TypedDict, total=False):
     precision: OutputPrecision
     convert_to_numpy: bool
     convert_to_tensor: bool
-    device: str | None
+    device: str | list[str] | None
     normalize_embeddings: bool
     truncate_dim: int | None
-    pool: None
+    pool: "WorkerPool | None"
     chunk_size: int | None
     task: str | None
     on_overflow: Literal["truncate", "error"]
@@ -84,10 +86,10 @@ class DenseEncoder(BaseEncoder):
         precision: OutputPrecision = ...,
         convert_to_numpy: Literal[True] = ...,
         convert_to_tensor: Literal[False] = ...,
-        device: str | None = ...,
+        device: str | list[str] | None = ...,
         normalize_embeddings: bool = ...,
         truncate_dim: int | None = ...,
-        pool: None = ...,
+        pool: "WorkerPool | None" = ...,
         chunk_size: int | None = ...,
         *,
         task: str | None = ...,
@@ -106,10 +108,10 @@ class DenseEncoder(BaseEncoder):
         precision: OutputPrecision = ...,
         convert_to_numpy: bool = ...,
         convert_to_tensor: bool = ...,
-        device: str | None = ...,
+        device: str | list[str] | None = ...,
         normalize_embeddings: bool = ...,
         truncate_dim: int | None = ...,
-        pool: None = ...,
+        pool: "WorkerPool | None" = ...,
         chunk_size: int | None = ...,
         *,
         task: str | None = ...,
@@ -128,11 +130,11 @@ class DenseEncoder(BaseEncoder):
         precision: OutputPrecision = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        device: str | None = None,
+        device: str | list[str] | None = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
-        pool: None = None,
-        chunk_size: int | None = None,  # noqa: ARG002 - goes with pool
+        pool: "WorkerPool | None" = None,
+        chunk_size: int | None = None,
         *,
         task: str | None = None,
         on_overflow: Literal["truncate", "error"] = "truncate",
@@ -152,11 +154,12 @@ class DenseEncoder(BaseEncoder):
             precision: number type of the vectors: "float32", "int8", "uint8", "binary" or "ubinary".
             convert_to_numpy: False gives a list of torch tensors, as in sentence-transformers.
             convert_to_tensor: True gives one torch tensor; needs torch.
-            device: must be the encoder's own, which `load` has chosen.
+            device: the encoder's own, which `load` has chosen; or a list (["cuda:0", "cuda:1"], ["cpu", "cpu"]), for
+                which processes are started for this call.
             normalize_embeddings: divide vectors by their L2 norm.
             truncate_dim: keep the first so many numbers of a vector (before normalize_embeddings).
-            pool: several processes are not supported yet: must be None.
-            chunk_size: goes with `pool`.
+            pool: processes from `start_multi_process_pool`.
+            chunk_size: texts that a process takes at a time; None: a tenth of its share, of at most 5,000.
             task: the route of a model with a Router ("query", "document").
             on_overflow: "error" raises where a text is longer than max_seq_length instead of cutting it.
             sentences: older name of `inputs`.
@@ -169,10 +172,27 @@ class DenseEncoder(BaseEncoder):
                 truncate_dim beyond dim. Nothing is encoded.
             TruncationError: a text is too long and on_overflow is "error".
             NonFiniteError: a vector is NaN or infinite; the text is named.
+            WorkerError: a process of the pool died.
         """
+        if in_processes(pool, device):
+            options: dict[str, Any] = {
+                "prompt_name": prompt_name,
+                "prompt": prompt,
+                "batch_size": batch_size,
+                "precision": precision,
+            }
+            options |= {"output_value": output_value, "normalize_embeddings": normalize_embeddings, "task": task}
+            options |= {"truncate_dim": truncate_dim, "on_overflow": on_overflow}
+            texts, single = as_texts(inputs, sentences)
+            parts = [self.encode([], **options)]  # checks the options; of no texts, the right width and type
+            parts += self._with_pool(texts, pool, device, chunk_size, show_progress_bar, options)
+            if output_value != "sentence_embedding":
+                listed = [item for part in parts for item in part]
+                return listed[0] if single else listed
+            return _converted(np.concatenate(parts), single, convert_to_numpy, convert_to_tensor)
         check_output_precision(precision)
         check_output_value(output_value)
-        self._check_unsupported(device, pool, batch_size)
+        self._check_run(device, batch_size)
         route, prompt = self._route(task), self._prompt(prompt, prompt_name)
         width = self._width(self.truncate_dim if truncate_dim is None else truncate_dim)
         pipeline = self._open()[route]
@@ -196,11 +216,7 @@ class DenseEncoder(BaseEncoder):
         if normalize_embeddings:
             vectors = normalize(vectors)
         result = ready.spread(quantize_vectors(vectors, precision, self._ranges(route, width, normalize_embeddings)))
-        if convert_to_tensor:
-            return as_tensor(result[0] if single else result)
-        if not convert_to_numpy:
-            return as_tensor(result[0]) if single else [as_tensor(row) for row in result]
-        return result[0] if single else result
+        return _converted(result, single, convert_to_numpy, convert_to_tensor)
 
     def encode_query(
         self,
@@ -235,8 +251,35 @@ class DenseEncoder(BaseEncoder):
         A window is tokenized while the one before it is encoded, so `texts` is read one window ahead. Where a text or
         the source of the texts fails, the blocks before it come first.
         """
-        read = self._reader(options.get("task"), options.get("prompt"), options.get("prompt_name"))
-        return blocks(texts, window, read, lambda ready: self.encode(ready, **options))
+        return self._stream(self.encode, texts, window, options)
+
+    def encode_multi_process(
+        self,
+        inputs: Iterable[str],
+        pool: "WorkerPool",
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        chunk_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        precision: OutputPrecision = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> npt.NDArray[Any]:
+        """`encode(inputs, pool=pool, ...)`, under sentence-transformers' older name and parameters."""
+        vectors: npt.NDArray[Any] = self.encode(
+            inputs,
+            prompt_name,
+            prompt,
+            batch_size,
+            show_progress_bar,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
+            pool=pool,
+            chunk_size=chunk_size,
+        )
+        return vectors
 
     async def aencode(self, inputs: str | Iterable[str], **options: Unpack[PromptedOptions]) -> Any:  # noqa: ANN401
         """`encode` in a worker thread, so that an event loop goes on meanwhile."""
@@ -317,6 +360,15 @@ class DenseEncoder(BaseEncoder):
             return None  # cutting, then normalizing, stretches every dimension by another factor
         ranges = self._open()[route].arrays.get(f"{route}.{'normalized_' if normalized else ''}ranges")
         return None if ranges is None else ranges[:, :width]
+
+
+def _converted(result: npt.NDArray[Any], single: bool, convert_to_numpy: bool, convert_to_tensor: bool) -> Any:  # noqa: ANN401
+    """Rows (N, D) in the type that was asked for; of a single text, its row."""
+    if convert_to_tensor:
+        return as_tensor(result[0] if single else result)
+    if not convert_to_numpy:
+        return as_tensor(result[0]) if single else [as_tensor(row) for row in result]
+    return result[0] if single else result
 
 
 def _describe(pipeline: Pipeline, ids: npt.NDArray[np.int64], prompt_length: int, width: int) -> dict[str, Any]:

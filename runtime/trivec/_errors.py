@@ -9,7 +9,8 @@
     ├── MissingExtraError(ImportError)       a package that an extra brings is absent
     ├── NonFiniteError(ArithmeticError)      a vector came out as NaN or infinity
     ├── TruncationError(ValueError)          a text is longer than the model reads, with on_overflow="error"
-    └── GateError(RuntimeError)              an exported variant is not faithful to the reference
+    ├── GateError(RuntimeError)              an exported variant is not faithful to the reference
+    └── WorkerError(RuntimeError)            a process of a pool died
 
 Each has a builtin parent as well, so `except FileNotFoundError` works as people expect. A message says
 what came, what was expected, and what to type next.
@@ -54,3 +55,7 @@ class TruncationError(TrivecError, ValueError):
 
 class GateError(TrivecError, RuntimeError):
     """An exported variant is not faithful enough to the reference."""
+
+
+class WorkerError(TrivecError, RuntimeError):
+    """A process of a pool died, or the pool is closed."""

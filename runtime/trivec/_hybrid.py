@@ -2,21 +2,24 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from trivec._base import TOKENS_PER_ROW, Overflow, check_finite
+from trivec._base import TOKENS_PER_ROW, Overflow, check_finite, in_processes
 from trivec._errors import InputError
+from trivec._inputs import as_texts
 from trivec._multi import MultiVectors
 from trivec._pipeline import Heads
 from trivec._plan import plan
 from trivec._pool import Floats
 from trivec._progress import progress_bar
 from trivec._sparse import SparseVector, SparseVectors
-from trivec._stream import blocks
 from trivec._terms import TermsEncoder
+
+if TYPE_CHECKING:
+    from trivec._workers import WorkerPool
 
 _MODES = ("dense", "sparse", "colbert")
 
@@ -26,7 +29,7 @@ class HybridOptions(TypedDict, total=False):
 
     batch_size: int
     show_progress_bar: bool | None
-    device: str | None
+    device: str | list[str] | None
     return_dense: bool
     return_sparse: bool
     return_colbert_vecs: bool
@@ -34,6 +37,8 @@ class HybridOptions(TypedDict, total=False):
     threshold: float
     task: str | None
     on_overflow: Overflow
+    pool: "WorkerPool | None"
+    chunk_size: int | None
 
 
 class PromptedHybridOptions(HybridOptions, total=False):
@@ -72,7 +77,7 @@ class HybridEncoder(TermsEncoder):
         prompt: str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
-        device: str | None = None,
+        device: str | list[str] | None = None,
         return_dense: bool = True,
         return_sparse: bool = True,
         return_colbert_vecs: bool = False,
@@ -81,6 +86,8 @@ class HybridEncoder(TermsEncoder):
         threshold: float = 0.0,
         task: str | None = None,
         on_overflow: Literal["truncate", "error"] = "truncate",
+        pool: "WorkerPool | None" = None,
+        chunk_size: int | None = None,
     ) -> HybridVectors:
         """Encode texts; what is not asked for is not computed.
 
@@ -91,7 +98,8 @@ class HybridEncoder(TermsEncoder):
             batch_size: work of one run: up to batch_size * 64 tokens, in rows of one token length (vectors do not
                 depend on it).
             show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG.
-            device: must be the encoder's own, which `load` has chosen.
+            device: the encoder's own, which `load` has chosen; or a list (["cuda:0", "cuda:1"], ["cpu", "cpu"]), for
+                which processes are started for this call.
             return_dense: the first token's state, normalized.
             return_sparse: relu of the sparse head, the largest weight of a term counting; special tokens left out.
             return_colbert_vecs: a normalized vector for each token but the first: 4 KB a token, so off by default.
@@ -99,6 +107,8 @@ class HybridEncoder(TermsEncoder):
             threshold: keep weights above it.
             task: the route of a model with several.
             on_overflow: "error" raises where a text is longer than max_seq_length instead of cutting it.
+            pool: processes from `start_multi_process_pool`.
+            chunk_size: texts that a process takes at a time; None: a tenth of its share, of at most 5,000.
 
         Returns:
             HybridVectors: dense (N, D) float32, sparse SparseVectors, colbert MultiVectors; of one text (D,),
@@ -109,8 +119,24 @@ class HybridEncoder(TermsEncoder):
                 that has none, an argument out of range. Nothing is encoded.
             TruncationError: a text is too long and on_overflow is "error".
             NonFiniteError: a number is NaN or infinite; the text is named.
+            WorkerError: a process of the pool died.
         """
-        self._check_unsupported(device, None, batch_size)
+        if in_processes(pool, device):
+            options: dict[str, Any] = {
+                "prompt_name": prompt_name,
+                "prompt": prompt,
+                "batch_size": batch_size,
+                "task": task,
+            }
+            options |= {"return_dense": return_dense, "return_sparse": return_sparse, "threshold": threshold}
+            options |= {"return_colbert_vecs": return_colbert_vecs, "max_active_dims": max_active_dims}
+            options |= {"on_overflow": on_overflow}
+            texts, single = as_texts(inputs, None)
+            made = [self.encode([], **options)]  # checks the options
+            made += self._with_pool(texts, pool, device, chunk_size, show_progress_bar, options)
+            whole = _concatenated(made)
+            return _first(whole.dense, whole.sparse, whole.colbert) if single else whole
+        self._check_run(device, batch_size)
         select = self._selection(threshold, max_active_dims)
         route, prompt = self._route(task), self._prompt(prompt, prompt_name)
         pipeline = self._open()[route]
@@ -178,8 +204,7 @@ class HybridEncoder(TermsEncoder):
         self, texts: Iterable[str], *, window: int = 1024, **options: Unpack[PromptedHybridOptions]
     ) -> Iterator[HybridVectors]:
         """Encode any number of texts in bounded memory: yields HybridVectors of up to `window` texts, in order."""
-        read = self._reader(options.get("task"), options.get("prompt"), options.get("prompt_name"))
-        return blocks(texts, window, read, lambda ready: self.encode(ready, **options))
+        return self._stream(self.encode, texts, window, options)
 
     async def aencode(self, inputs: str | Iterable[str], **options: Unpack[PromptedHybridOptions]) -> HybridVectors:
         """`encode` in a worker thread, so that an event loop goes on meanwhile."""
@@ -260,7 +285,19 @@ def joined(parts: Sequence[Heads], back: npt.NDArray[np.intp], *, single: bool =
     return _first(vectors, terms, several) if single else HybridVectors(vectors, terms, several)
 
 
-def _first(dense: Floats | None, sparse: SparseVectors | None, multi: MultiVectors | None) -> HybridVectors:
+def _concatenated(parts: Sequence[HybridVectors]) -> HybridVectors:
+    """Blocks of rows in one piece."""
+    dense = [part.dense for part in parts if part.dense is not None]
+    sparse = [part.sparse for part in parts if isinstance(part.sparse, SparseVectors)]
+    multi = [part.colbert for part in parts if isinstance(part.colbert, MultiVectors)]
+    return HybridVectors(
+        np.concatenate(dense) if dense else None,
+        SparseVectors.concatenate(sparse) if sparse else None,
+        MultiVectors.concatenate(multi) if multi else None,
+    )
+
+
+def _first(dense: Floats | None, sparse: Any, multi: Any) -> HybridVectors:  # noqa: ANN401
     """The first text's."""
     return HybridVectors(
         None if dense is None else dense[0],

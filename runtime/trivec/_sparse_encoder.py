@@ -1,19 +1,22 @@
 """SPLADE and its inference-free kin: weights of vocabulary terms for each text."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
-from trivec._base import TOKENS_PER_ROW, Overflow, check_finite
+from trivec._base import TOKENS_PER_ROW, Overflow, check_finite, in_processes
+from trivec._inputs import as_texts
 from trivec._plan import plan
 from trivec._pool import Floats
 from trivec._progress import progress_bar
 from trivec._sparse import SparseVector, SparseVectors
 from trivec._sparse_similarity import similarity, similarity_pairwise
-from trivec._stream import blocks
 from trivec._tensors import as_sparse_tensor, as_tensor
 from trivec._terms import TermsEncoder
+
+if TYPE_CHECKING:
+    from trivec._workers import WorkerPool
 
 _ROW_NUMBERS = 1 << 23  # pooled numbers that a run may return: 32 MB
 Sparse = SparseVectors | SparseVector
@@ -27,9 +30,9 @@ class SparseOptions(TypedDict, total=False):
     convert_to_tensor: bool
     convert_to_sparse_tensor: bool
     save_to_cpu: bool
-    device: str | None
+    device: str | list[str] | None
     max_active_dims: int | None
-    pool: None
+    pool: "WorkerPool | None"
     chunk_size: int | None
     task: str | None
     threshold: float
@@ -67,10 +70,10 @@ class SparseEncoder(TermsEncoder):
         convert_to_tensor: bool = False,
         convert_to_sparse_tensor: bool = True,
         save_to_cpu: bool = False,  # noqa: ARG002 - vectors are on the CPU in any case
-        device: str | None = None,
+        device: str | list[str] | None = None,
         max_active_dims: int | None = None,
-        pool: None = None,
-        chunk_size: int | None = None,  # noqa: ARG002 - goes with pool
+        pool: "WorkerPool | None" = None,
+        chunk_size: int | None = None,
         *,
         task: str | None = None,
         threshold: float = 0.0,
@@ -89,11 +92,12 @@ class SparseEncoder(TermsEncoder):
             convert_to_tensor: True gives a torch tensor; needs torch. (The default there, where torch is at hand.)
             convert_to_sparse_tensor: whether that tensor is sparse (COO).
             save_to_cpu: accepted; vectors are on the CPU in any case.
-            device: must be the encoder's own, which `load` has chosen.
+            device: the encoder's own, which `load` has chosen; or a list (["cuda:0", "cuda:1"], ["cpu", "cpu"]), for
+                which processes are started for this call.
             max_active_dims: keep the heaviest so many terms of a row; of equal weights the lower term. None: the
                 encoder's `max_active_dims`.
-            pool: several processes are not supported yet: must be None.
-            chunk_size: goes with `pool`.
+            pool: processes from `start_multi_process_pool`.
+            chunk_size: texts that a process takes at a time; None: a tenth of its share, of at most 5,000.
             task: the route of a model with a Router ("query", "document").
             threshold: keep weights above it.
             on_overflow: "error" raises where a text is longer than max_seq_length instead of cutting it.
@@ -107,8 +111,21 @@ class SparseEncoder(TermsEncoder):
                 below 1, a negative threshold. Nothing is encoded.
             TruncationError: a text is too long and on_overflow is "error".
             NonFiniteError: a weight is NaN or infinite; the text is named.
+            WorkerError: a process of the pool died.
         """
-        self._check_unsupported(device, pool, batch_size)
+        if in_processes(pool, device):
+            options: dict[str, Any] = {
+                "prompt_name": prompt_name,
+                "prompt": prompt,
+                "batch_size": batch_size,
+                "task": task,
+            }
+            options |= {"max_active_dims": max_active_dims, "threshold": threshold, "on_overflow": on_overflow}
+            texts, single = as_texts(inputs, sentences)
+            made = [self.encode([], **options)]  # checks the options
+            made += self._with_pool(texts, pool, device, chunk_size, show_progress_bar, options)
+            return _converted(SparseVectors.concatenate(made), single, convert_to_tensor, convert_to_sparse_tensor)
+        self._check_run(device, batch_size)
         select = self._selection(threshold, max_active_dims)
         route, prompt = self._route(task), self._prompt(prompt, prompt_name)
         pipeline = self._open()[route]
@@ -128,10 +145,7 @@ class SparseEncoder(TermsEncoder):
         check_finite(ready.spread(finite), ready.texts, self.precision)
         back = ready.spread(np.argsort(np.concatenate(order))) if order else None  # (N,)
         vectors = parts[0] if back is None else SparseVectors.concatenate(parts)[back]
-        if convert_to_tensor:
-            made = as_sparse_tensor(vectors) if convert_to_sparse_tensor else as_tensor(vectors.to_dense())
-            return made[0] if single else made
-        return vectors[0] if single else vectors
+        return _converted(vectors, single, convert_to_tensor, convert_to_sparse_tensor)
 
     def encode_query(
         self,
@@ -162,8 +176,7 @@ class SparseEncoder(TermsEncoder):
         self, texts: Iterable[str], *, window: int = 1024, **options: Unpack[PromptedSparseOptions]
     ) -> Iterator[SparseVectors]:
         """Encode any number of texts in bounded memory: yields SparseVectors of up to `window` rows, in order."""
-        read = self._reader(options.get("task"), options.get("prompt"), options.get("prompt_name"))
-        return blocks(texts, window, read, lambda ready: self.encode(ready, **options))
+        return self._stream(self.encode, texts, window, options)
 
     async def aencode(self, inputs: str | Iterable[str], **options: Unpack[PromptedSparseOptions]) -> Any:  # noqa: ANN401
         """`encode` in a worker thread, so that an event loop goes on meanwhile."""
@@ -189,3 +202,11 @@ class SparseEncoder(TermsEncoder):
 
 def _rows(embeddings: Sparse) -> SparseVectors:
     return SparseVectors.of(embeddings) if isinstance(embeddings, SparseVector) else embeddings
+
+
+def _converted(vectors: SparseVectors, single: bool, tensor: bool, sparse: bool) -> Any:  # noqa: ANN401
+    """Rows in the type that was asked for; of a single text, its row."""
+    if tensor:
+        made = as_sparse_tensor(vectors) if sparse else as_tensor(vectors.to_dense())
+        return made[0] if single else made
+    return vectors[0] if single else vectors

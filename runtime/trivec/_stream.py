@@ -24,11 +24,29 @@ def blocks(
             iterator, an error of `read` or `encode` names the text at which its block starts. Whatever goes wrong, in
             `texts` itself too, is raised after the blocks of the texts before it.
     """
+    check_stream(texts, window)
+    return _blocks(iter(texts), window, read, encode)
+
+
+def check_stream(texts: object, window: object) -> None:
+    """Raise InputError unless these are texts in an iterable and a size."""
     if not isinstance(window, int) or window < 1:
         raise InputError(f"window must be a whole number of at least 1, got {window!r}.")
-    if isinstance(texts, str | bytes):
-        raise InputError("encode_iter takes an iterable of texts, got one text. Type: encode(text)")
-    return _blocks(iter(texts), window, read, encode)
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        came = "one text. Type: encode(text)" if isinstance(texts, str | bytes) else f"{type(texts).__name__}."
+        raise InputError(f"encode_iter takes an iterable of texts, got {came}")
+
+
+def windows(texts: Iterable[str], window: int) -> Iterator[list[str]]:
+    """Lists of `window` texts, the last one shorter; what the source raises comes after the texts before it."""
+    source, failure = iter(texts), None
+    while failure is None:
+        part, failure = _pull(source, window)
+        if not part:
+            break
+        yield part
+    if failure is not None:
+        raise failure
 
 
 def _blocks(

@@ -28,7 +28,7 @@ class Tokens(NamedTuple):
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         """(N,) tokens of each text."""
-        lengths: npt.NDArray[np.int64] = np.diff(self.offsets)
+        lengths: npt.NDArray[np.int64] = self.offsets[1:] - self.offsets[:-1]  # np.diff takes ten times as long for one
         return lengths
 
     def rows(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
@@ -101,7 +101,7 @@ class TextTokenizer:
             count = int(lengths[start + 1 : start + 1 + len(part)].sum())
             ids.append(np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int64, count=count))
         flat = ids[0] if len(ids) == 1 else np.concatenate(ids or [np.zeros(0, dtype=np.int64)])
-        return Tokens(flat, np.cumsum(lengths), truncated)
+        return Tokens(flat, lengths.cumsum(), truncated)
 
     def prompt_length(self, prompt: str) -> int:
         """Tokens of a prompt without a trailing special token, as sentence-transformers counts them."""

@@ -306,8 +306,6 @@ def test_five_megabytes_of_text(encoder: DenseEncoder, unit: str) -> None:
         ({"batch_size": None}, "batch_size must be a positive integer, got None."),
         ({"on_overflow": "raise"}, "on_overflow 'raise' is not one of 'truncate', 'error'."),
         ({"device": "cuda"}, "this encoder runs on cpu, not 'cuda'. Type: trivec.load(..., device='cuda')"),
-        ({"device": ["cpu", "cpu"]}, "several processes are not supported yet: pass no pool and no list of devices."),
-        ({"pool": {"input": 1}}, "several processes are not supported yet: pass no pool and no list of devices."),
     ],
 )
 def test_bad_options(encoder: DenseEncoder, options: Any, message: str) -> None:

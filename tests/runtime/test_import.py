@@ -69,6 +69,7 @@ def test_every_error_has_a_builtin_parent() -> None:
         trivec.NonFiniteError: ArithmeticError,
         trivec.ProviderError: RuntimeError,
         trivec.TruncationError: ValueError,
+        trivec.WorkerError: RuntimeError,
     }
     assert {getattr(trivec, n) for n in trivec.__all__ if n.endswith("Error")} == {*parents, trivec.TrivecError}
     for error, parent in parents.items():

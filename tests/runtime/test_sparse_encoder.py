@@ -361,8 +361,8 @@ def test_counts_that_are_no_counts(count: Any, tiny: Tiny) -> None:
         ({"prompt": 3}, "prompt must be a string, got int"),
         ({"batch_size": 0}, "batch_size must be a positive integer, got 0"),
         ({"device": "cuda"}, "this encoder runs on cpu, not 'cuda'"),
-        ({"device": ["cpu", "cpu"]}, "several processes are not supported yet"),
-        ({"pool": {}}, "several processes are not supported yet"),
+        ({"device": ["tpu"]}, "device 'tpu' is not known"),
+        ({"pool": {}}, "pool must come from start_multi_process_pool"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str, tiny: Tiny) -> None:

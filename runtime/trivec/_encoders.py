@@ -14,7 +14,7 @@ from trivec._load_options import LoadOptions
 from trivec._manifest import Manifest
 from trivec._output import check_output_precision, quantize_vectors
 from trivec._pipeline import Pipeline
-from trivec._plan import plan
+from trivec._plan import Rows
 from trivec._pool import Floats, normalize
 from trivec._progress import progress_bar
 from trivec._similarity import FUNCTIONS, as_rows
@@ -203,12 +203,16 @@ class DenseEncoder(BaseEncoder):
         if output_value != "sentence_embedding":
             items = [_describe(pipeline, tokens.of(row), prompt_length, width) for row in range(count)]
             made = items if output_value is None else [item["token_embeddings"] for item in items]
-            found = made if ready.row_of is None else [made[row] for row in ready.row_of]
-            return found[0] if single else found
+            listed = made if ready.row_of is None else [made[row] for row in ready.row_of]
+            return listed[0] if single else listed
         bar = progress_bar(count, show_progress_bar)
         vectors = np.empty((count, width), dtype=np.float32)
-        for rows in plan(tokens.lengths, batch_size * TOKENS_PER_ROW):
-            vectors[rows] = pipeline.vectors(tokens.rows(rows), prompt_length)[:, :width]
+
+        def run(pipeline: Pipeline, rows: Rows) -> Floats:
+            return pipeline.vectors(tokens.rows(rows), prompt_length)[:, :width]
+
+        for rows, found in pipeline.each(run, tokens.lengths, batch_size * TOKENS_PER_ROW):
+            vectors[rows] = found
             bar.update(len(rows))
         bar.close()
         finite = np.asarray(np.isfinite(vectors).all(axis=1))  # (U,)

@@ -11,8 +11,8 @@ from trivec._base import TOKENS_PER_ROW, Overflow, check_finite, in_processes
 from trivec._errors import InputError
 from trivec._inputs import as_texts
 from trivec._multi import MultiVectors
-from trivec._pipeline import Heads
-from trivec._plan import plan
+from trivec._pipeline import Heads, Pipeline
+from trivec._plan import Rows
 from trivec._pool import Floats
 from trivec._progress import progress_bar
 from trivec._sparse import SparseVector, SparseVectors
@@ -150,14 +150,17 @@ class HybridEncoder(TermsEncoder):
         bar = progress_bar(len(tokens.truncated), show_progress_bar)
         parts: list[Heads] = []
         order: list[npt.NDArray[np.intp]] = []
-        for rows in plan(tokens.lengths, batch_size * TOKENS_PER_ROW):
-            found = pipeline.heads(
+
+        def run(pipeline: Pipeline, rows: Rows) -> Heads:
+            return pipeline.heads(
                 tokens.rows(rows),
                 dense=return_dense,
                 sparse=select if return_sparse else None,
                 multi=return_colbert_vecs,
                 prompt_length=prompt_length,
             )
+
+        for rows, found in pipeline.each(run, tokens.lengths, batch_size * TOKENS_PER_ROW):
             parts.append(found)
             order.append(rows)
             bar.update(len(rows))

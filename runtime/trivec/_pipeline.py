@@ -1,8 +1,8 @@
 """One route of a model, open: tokenizer, session, pooling and what follows, and the sparse and multi-vector heads."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +10,15 @@ import numpy.typing as npt
 from trivec._errors import InputError, ModelFormatError
 from trivec._manifest import Encoder, Multi, Pooling, Sparse, Step
 from trivec._multi import MultiVectors
+from trivec._plan import Rows, plan
 from trivec._pool import Floats, apply_steps, normalize, pool
 from trivec._select import lexical_rows, sparse_rows, table_rows, top_active
 from trivec._session import Session
 from trivec._sparse import SparseVectors
 from trivec._tokenize import TextTokenizer
+
+Result = TypeVar("Result")
+_LANE = 512  # tokens of a run beside others, at least, where its texts have so many
 
 
 class Selection(NamedTuple):
@@ -125,6 +129,30 @@ class Pipeline:
             MultiVectors.empty(count, self.multi.dim) if multi and self.multi else None,
             np.ones(count, dtype=np.bool_),
         )
+
+    def each(
+        self,
+        work: Callable[["Pipeline", Rows], Result],
+        lengths: npt.NDArray[np.int64],
+        budget: int,
+        most: int | None = None,
+    ) -> Iterator[tuple[Rows, Result]]:
+        """`work(pipeline, rows)` of each batch of texts of these lengths (N,), longest texts first.
+
+        Args:
+            work: one run, and what follows it.
+            lengths: tokens of each text.
+            budget: tokens of all runs that are under way.
+            most: rows of a run; None: any number.
+        """
+        session = self.session
+        if session is not None and session.lanes > 1:
+            share = min(budget, int(lengths.sum())) // session.lanes  # tokens
+            batches = plan(lengths, min(budget, max(_LANE, share)), most)
+            if len(batches) >= session.lanes:
+                results = session.side_by_side(lambda narrow, rows: work(replace(self, session=narrow), rows), batches)
+                return zip(batches, results, strict=True)
+        return ((rows, work(self, rows)) for rows in plan(lengths, budget, most))
 
     def finish(self, pooled: Floats) -> Floats:
         """What follows pooling: (B, H * modes) to (B, D)."""

@@ -7,7 +7,8 @@ import numpy as np
 
 from trivec._base import TOKENS_PER_ROW, Overflow, check_finite, in_processes
 from trivec._inputs import as_texts
-from trivec._plan import plan
+from trivec._pipeline import Heads, Pipeline
+from trivec._plan import Rows
 from trivec._pool import Floats
 from trivec._progress import progress_bar
 from trivec._sparse import SparseVector, SparseVectors
@@ -135,8 +136,11 @@ class SparseEncoder(TermsEncoder):
         finite = np.ones(len(tokens.truncated), dtype=np.bool_)  # (U,)
         bar = progress_bar(len(finite), show_progress_bar)
         parts, order = [SparseVectors.empty(0, self.dim)], []
-        for rows in plan(tokens.lengths, batch_size * TOKENS_PER_ROW, most):
-            found = pipeline.heads(tokens.rows(rows), sparse=select)
+
+        def run(pipeline: Pipeline, rows: Rows) -> Heads:
+            return pipeline.heads(tokens.rows(rows), sparse=select)
+
+        for rows, found in pipeline.each(run, tokens.lengths, batch_size * TOKENS_PER_ROW, most):
             finite[rows] = found.finite
             parts += [found.sparse] if found.sparse is not None else []
             order.append(rows)

@@ -1,6 +1,6 @@
 """Checkpoints of full size with random weights, for memory and speed: what a model says does not matter there.
 
-python -m benchmarks._make_models bge-m3 OUT --tokenizer ../shared/models/xlm-roberta-tokenizer
+python -m benchmarks._make_models bge-m3 OUT --tokenizer ../shared/models/xlm-roberta-tokenizer [--layers 24]
 python -m benchmarks._make_models splade OUT --tokenizer FOLDER_WITH_TOKENIZER_JSON
 """
 
@@ -23,7 +23,7 @@ XLM_R = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_tok
 BERT = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 
 
-def bge_m3(folder: Path, tokenizer_json: Path) -> None:
+def bge_m3(folder: Path, tokenizer_json: Path, layers: int = 24) -> None:
     """BAAI/bge-m3's layout and sizes: XLM-R-large with 8,194 positions, modules.json, pickled heads."""
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(tokenizer_json)), **XLM_R)
     tokenizer.model_max_length = 8192
@@ -31,7 +31,7 @@ def bge_m3(folder: Path, tokenizer_json: Path) -> None:
     config = XLMRobertaConfig(
         vocab_size=250002,
         hidden_size=1024,
-        num_hidden_layers=24,
+        num_hidden_layers=layers,
         num_attention_heads=16,
         intermediate_size=4096,
         max_position_embeddings=8194,
@@ -85,8 +85,13 @@ def main() -> None:
     parser.add_argument("kind", choices=("bge-m3", "splade"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--tokenizer", type=Path, required=True, help="a folder with tokenizer.json")
+    parser.add_argument("--layers", type=int, default=24, help="of bge-m3; fewer are quicker, each of the same shape")
     args = parser.parse_args()
-    (bge_m3 if args.kind == "bge-m3" else splade)(args.out, args.tokenizer / "tokenizer.json")
+    tokenizer = args.tokenizer / "tokenizer.json"
+    if args.kind == "bge-m3":
+        bge_m3(args.out, tokenizer, args.layers)
+    else:
+        splade(args.out, tokenizer)
     print(f"wrote {args.out}")
 
 

@@ -71,7 +71,8 @@ def _patch(variant: str) -> None:
             named["disabled_optimizers"] = None
         return session_of(*arguments, **named)
 
-    _session._options, ort.InferenceSession = options_of, session
+    setattr(_session, "_options", options_of)  # noqa: B010 - a type of its own
+    ort.InferenceSession = session
     if variant == "arena shrunk after each run":
         run = session_of.run
         shrink = ort.RunOptions()

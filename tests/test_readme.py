@@ -37,7 +37,7 @@ def test_the_extras_exist() -> None:
 
 def test_the_errors_are_the_ones_there_are() -> None:
     found = re.findall(r"`(\w+Error)\((\w+)\)`", TEXT)
-    assert len(found) == 10
+    assert len(found) == 11
     for name, builtin in found:
         assert issubclass(getattr(trivec, name), trivec.TrivecError)
         assert issubclass(getattr(trivec, name), getattr(builtins, builtin))

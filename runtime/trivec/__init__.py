@@ -4,8 +4,10 @@ encoder = trivec.load("folder-or-hub-name")
 vectors = encoder.encode(["first text", "second text"])  # (2, dim) float32
 """
 
+from trivec._batcher import Batcher
 from trivec._encoders import DenseEncoder
 from trivec._errors import (
+    BusyError,
     GateError,
     InputError,
     IntegrityError,
@@ -35,6 +37,8 @@ from trivec._sparse_encoder import SparseEncoder
 from trivec._version import __version__
 
 __all__ = [
+    "Batcher",
+    "BusyError",
     "DenseEncoder",
     "GateError",
     "HybridEncoder",

@@ -10,7 +10,8 @@
     ├── NonFiniteError(ArithmeticError)      a vector came out as NaN or infinity
     ├── TruncationError(ValueError)          a text is longer than the model reads, with on_overflow="error"
     ├── GateError(RuntimeError)              an exported variant is not faithful to the reference
-    └── WorkerError(RuntimeError)            a process of a pool died
+    ├── WorkerError(RuntimeError)            a process of a pool died
+    └── BusyError(RuntimeError)              too many texts wait already
 
 Each has a builtin parent as well, so `except FileNotFoundError` works as people expect. A message says
 what came, what was expected, and what to type next.
@@ -59,3 +60,7 @@ class GateError(TrivecError, RuntimeError):
 
 class WorkerError(TrivecError, RuntimeError):
     """A process of a pool died, or the pool is closed."""
+
+
+class BusyError(TrivecError, RuntimeError):
+    """More texts wait for a Batcher than it was told to let wait."""

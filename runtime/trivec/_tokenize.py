@@ -119,9 +119,9 @@ class TextTokenizer:
             prompted = [prompt + text for text in texts] if prompt else list(texts)
             return list(self._tokenizer.encode_batch_fast(prompted, add_special_tokens=self._adds_special))
         except TypeError:
-            _check_encodable(prompt, "the prompt")
+            check_encodable(prompt, "the prompt")
             for index, text in enumerate(texts):
-                _check_encodable(text, f"the text at index {start + index}")
+                check_encodable(text, f"the text at index {start + index}")
             raise
 
 
@@ -133,7 +133,8 @@ def _lowers(normalizer: Any) -> bool:  # noqa: ANN401 - tokenizers has no types
     return any(isinstance(part, normalizers.Lowercase) for part in parts)
 
 
-def _check_encodable(text: str, what: str) -> None:
+def check_encodable(text: str, what: str) -> None:
+    """Raise InputError if a text holds half a surrogate pair."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -60,6 +60,7 @@ def test_public_names_say_that_they_are_of_trivec() -> None:
 
 def test_every_error_has_a_builtin_parent() -> None:
     parents = {
+        trivec.BusyError: RuntimeError,
         trivec.GateError: RuntimeError,
         trivec.InputError: ValueError,
         trivec.IntegrityError: OSError,

@@ -23,6 +23,10 @@ WORDS = ("find", "a", "the", "cat", "dog", "sat", "ran", "on", "under", "mat", "
 TEXTS = [" ".join(WORDS[n // 14**i % 14] for i in range(1 + n % 11)) for n in range(333)]  # 2,600 tokens
 
 
+def load(folder: Path, threads: int) -> Any:
+    return trivec.load(folder, device="cpu", threads=threads)
+
+
 def session(encoder: Any) -> Session:
     found = next(p.session for p in encoder._pipelines.values() if p.session is not None)
     assert isinstance(found, Session)
@@ -52,11 +56,10 @@ def test_rows_are_those_of_one_session(encoder: DenseEncoder, tiny_folder: Path,
 def test_sparse_and_hybrid_rows_are_those_of_one_session(tiny_model: "TinyModel", tmp_path: Path) -> None:
     terms = splade(tmp_path / "splade", tiny_model, random_logits(), random_weights()).folder
     several = hybrid(tmp_path / "hybrid", tiny_model).folder
-    one, two = ({"device": "cpu", "threads": count} for count in (1, 2))
-    with trivec.load(terms, **one) as single, trivec.load(terms, **two) as double:
+    with load(terms, 1) as single, load(terms, 2) as double:
         assert_array_equal(double.encode(TEXTS).to_dense(), single.encode(TEXTS).to_dense())
         assert session(double)._narrow is not None
-    with trivec.load(several, **one) as single, trivec.load(several, **two) as double:
+    with load(several, 1) as single, load(several, 2) as double:
         found, expected = (e.encode(TEXTS, return_colbert_vecs=True) for e in (double, single))
         assert_array_equal(found.dense, expected.dense)
         assert_array_equal(found.sparse.to_dense(), expected.sparse.to_dense())

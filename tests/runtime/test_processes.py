@@ -105,7 +105,7 @@ def test_a_stream_that_breaks_or_is_left_leaves_the_pool_usable(started: tuple[D
         yield from TEXTS[:10]
         raise KeyError("the source broke")
 
-    rows = []
+    rows: list[Any] = []
     with pytest.raises(KeyError, match="the source broke"):
         rows.extend(encoder.encode_iter(texts(), window=4, pool=pool))
     assert [len(block) for block in rows] == [4, 4, 2]

@@ -120,7 +120,8 @@ def test_an_error_of_the_source_comes_after_the_blocks_of_the_texts_before_it(
         yield from (sentence(n) for n in range(before))
         raise SourceError("the connection is gone")
 
-    found, rows = encoder.encode_iter(texts(), window=4), []
+    found = encoder.encode_iter(texts(), window=4)
+    rows: list[Any] = []
     with pytest.raises(SourceError, match="the connection is gone"):
         rows.extend(found)
     assert len(rows) == blocks_before
@@ -157,7 +158,7 @@ def test_a_stream_that_is_closed_early_leaves_no_thread_and_closes_its_source(
         finally:
             closed.append(True)
 
-    source = texts()
+    source: Any = texts()
     found: Any = encoder.encode_iter(source, window=10)
     assert len(list(islice(found, taken))) == taken
     found.close()

@@ -251,7 +251,7 @@ def test_an_iterator_reads_two_chunks_a_worker_ahead_and_can_be_left(odd: Worker
     first = [next(parts) for _ in range(5)]
     assert first == [Part(2 * n, 2, 1, [f"TEXT {n}", "LONG"]) for n in range(5)]
     assert len(read) <= 5 + 4
-    parts.close()  # type: ignore[attr-defined]
+    parts.close()
     assert odd.map("encode", ["a", "b"], {}, 1) == [["A"], ["B"]]
     slow = odd.imap("encode", (["sleep 0.3"] for _ in range(10)), {})
     assert next(slow).value == [None]

@@ -1,0 +1,194 @@
+"""What a run was on, what it was meant to reach, and the files that say so."""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks._table import Row, Table
+from benchmarks._venvs import PEERS, ROOT, Failed, tidy, versions
+
+PLOTS = ("throughput", "latency", "footprint", "operators")
+_SHOWN = (
+    "numpy",
+    "onnxruntime",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "fastembed",
+    "optimum",
+    "optimum-onnx",
+    "flagembedding",
+    "model2vec",
+)
+
+
+class Goal(NamedTuple):
+    """A figure that a run is meant to reach: one of its figures, or the quotient of two."""
+
+    what: str
+    figure: str
+    over: str
+    sign: str
+    value: float
+
+    def found(self, figures: Mapping[str, float]) -> float | None:
+        """The figure; None where it was not measured."""
+        if self.figure not in figures or (self.over and self.over not in figures):
+            return None
+        return figures[self.figure] / (figures[self.over] if self.over else 1)
+
+    def met(self, found: float) -> bool:
+        """Whether it is reached."""
+        return found >= self.value if self.sign == ">=" else found <= self.value
+
+
+def _faster(what: str, key: str, ours: str, peer: str, least: float) -> Goal:
+    return Goal(f"{what}: trivec {ours} over {peer}", f"{key} / trivec {ours} / {peer}", "", ">=", least)
+
+
+def _less(what: str, key: str, ours: str, peer: str, most: float) -> Goal:
+    return Goal(f"{what}: trivec {ours} / {peer}", f"{key} / trivec {ours}", f"{key} / {peer}", "<=", most)
+
+
+GOALS = (
+    _faster("mixed", "dense mixed", "fp32", "sentence-transformers", 1.4),
+    _faster("mixed", "dense mixed", "fp32", "FastEmbed", 2.0),
+    _faster("mixed", "dense mixed", "int8", "sentence-transformers", 2.1),
+    _faster("mixed", "dense mixed", "int8", "FastEmbed", 3.0),
+    _faster("short", "dense short", "int8", "sentence-transformers", 2.8),
+    _less("one text, p50", "latency", "int8", "sentence-transformers", 1 / 5),
+    _less("one text, p50", "latency", "int8", "FastEmbed", 0.7),
+    _less("one text, p50", "latency", "fp32", "FastEmbed", 1.0),
+    _less("first vector", "cold", "fp32", "sentence-transformers", 1 / 12),
+    _less("first vector", "cold", "int8", "sentence-transformers", 1 / 12),
+    _less("peak RSS", "memory", "int8", "sentence-transformers", 1 / 3),
+    Goal("long: share of the ceiling, trivec fp32, %", "dense long / share / trivec fp32", "", ">=", 80),
+    Goal("long: share of the ceiling, trivec int8, %", "dense long / share / trivec int8", "", ">=", 62),
+    _faster("SPLADE", "splade", "fp32", "SparseEncoder", 1.3),
+    _faster("SPLADE", "splade", "int8", "SparseEncoder", 2.0),
+    _faster("BGE-M3's shape", "bge-m3", "fp32", "FlagEmbedding", 1.3),
+    _faster("BGE-M3's shape", "bge-m3", "int8", "FlagEmbedding", 2.0),
+)
+
+
+def goals(figures: Mapping[str, float], wanted: Sequence[Goal] = GOALS) -> Table:
+    """What the run was meant to reach, and what it reached."""
+    rows: list[Row] = []
+    for goal in wanted:
+        found = goal.found(figures)
+        row: Row = {"what": goal.what, "goal": f"{goal.sign} {goal.value:.3g}"}
+        row |= {"measured": "-" if found is None else found}
+        rows.append(row | {"met": "not measured" if found is None else ("yes" if goal.met(found) else "NO")})
+    note = "Medians of this run; the tables below have the ranges."
+    return Table("goals", "Against the goals", note, rows, {"measured": 3})
+
+
+def run_table(args: argparse.Namespace, load: float, venvs: Path) -> Table:
+    """The machine, the versions, the command."""
+    from benchmarks.int8 import VECTORS, _cpu_info, _without_out, integer_kernels
+
+    from trivec import __version__
+    from trivec._threads import available_threads
+
+    cpu = _cpu_info()
+    flags = set(cpu.get("flags", "").split())
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    found: dict[str, Any] = {
+        "CPU": cpu.get("model name", platform.machine()),
+        f"of {', '.join(VECTORS)} it has": ", ".join(name for name in VECTORS if name in flags) or "none",
+        "u8 x s8 products of onnxruntime": integer_kernels(),
+        "cores, memory": f"{available_threads().count} that this process may use, {memory:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "threads of every engine": args.threads,
+        "load average": f"{load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end (the run's own work is in it)",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": tidy(f"python -m benchmarks.bench {shlex.join(_without_out(sys.argv[1:]))}".strip()),
+        "trivec": __version__ + _commit(),
+    }
+    for name in ("trivec", *sorted(p.stem for p in PEERS.glob("*.txt"))):
+        installed = versions(venvs / name) if (venvs / name).is_dir() else {}
+        listed = ", ".join(f"{package} {installed[package]}" for package in _SHOWN if package in installed)
+        if listed and name != "plots":
+            found[f"environment {name}"] = listed
+    note = (
+        "Each engine in its own process and environment; they take turns, one at a time. Ratios are taken within a "
+        "round: believe them before the absolute figures."
+    )
+    return Table("run", "The run", note, [{"what": what, "is": value} for what, value in found.items()])
+
+
+def _commit() -> str:
+    """The commit, and whether files differ from it; nothing outside a repository."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=, with changes"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return f", commit {done.stdout.strip()}" if done.returncode == 0 else ""
+
+
+def file_rows(folders: Sequence[Path]) -> list[Row]:
+    """Name, size and sha256 of the graphs and weights in folders."""
+    from trivec._integrity import sha256
+
+    kinds = (".onnx", ".data", ".safetensors", ".pt")
+    rows: list[Row] = []
+    for folder in folders:
+        files = sorted(f for f in folder.rglob("*") if f.is_file() and f.suffix in kinds)
+        rows += [{"file": tidy(str(f)), "bytes": f.stat().st_size, "sha256": sha256(f)} for f in files]
+    return rows
+
+
+def file_table(folder: Path, models: Path, before: list[Row]) -> Table:
+    """The files that were measured, hashed again: whether trivec's are still those of the start."""
+    from benchmarks._prepare import checkpoint
+
+    after = file_rows([folder])
+    others = file_rows([checkpoint(), *([models] if models.is_dir() else [])])
+    note = "trivec's were hashed before and after the run, with the same result."
+    if after != before:
+        note = "**trivec's files CHANGED during the run: its figures are of no one set of files. Run again.**"
+        print(note, file=sys.stderr)
+    return Table("files", "The files", note, [*after, *others])
+
+
+def write(tables: Sequence[Table], raw: Sequence[dict[str, Any]], out: Path, name: str, *, quick: bool) -> None:
+    """Write NAME.md, and NAME.jsonl: a measurement a line, then a table row a line."""
+    out.mkdir(parents=True, exist_ok=True)
+    title = "# trivec and its peers" + (" (--quick: a check, not a result)" if quick else "")
+    pictures = [f"![{plot}]({name}-{plot}.png)" for plot in PLOTS]
+    head, *rest = [table.markdown() for table in tables]
+    text = "\n".join([f"{title}\n", head, "\n\n".join(pictures) + "\n", *rest])
+    (out / f"{name}.md").write_text(text, encoding="utf-8")
+    records = [*raw, *(record for table in tables for record in table.records())]
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def plot(python: Path, out: Path, name: str) -> None:
+    """Draw the plots of NAME.jsonl with an environment that has matplotlib; drop those of the report that are not made.
+
+    Raises:
+        Failed: it cannot draw.
+    """
+    command = [str(python), "-P", str(Path(__file__).with_name("_plots.py")), str(out / f"{name}.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    report = out / f"{name}.md"
+    kept = report.read_text(encoding="utf-8")
+    for picture in PLOTS:
+        if not (out / f"{name}-{picture}.png").is_file():
+            kept = kept.replace(f"![{picture}]({name}-{picture}.png)\n\n", "").replace(
+                f"![{picture}]({name}-{picture}.png)\n", ""
+            )
+    report.write_text(kept, encoding="utf-8")
+    if done.returncode:
+        raise Failed(" ".join(command), (done.stderr.strip().splitlines() or ["nothing was said"])[-1])

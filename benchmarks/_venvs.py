@@ -1,0 +1,103 @@
+"""A virtual environment for each engine, made once for each state of its requirements."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+PEERS = Path(__file__).parent / "peers"
+_TOOLS = ("pip", "setuptools", "wheel", "_distutils_hack", "pkg_resources", "distutils")  # of venv itself
+
+
+class Failed(Exception):  # noqa: N818 - not an error of this program: a row of its report
+    """Something of a peer did not work: what was run, and the last line of what it said."""
+
+    def __init__(self, command: str, said: str) -> None:
+        super().__init__(f"{command}: {said}")
+        self.command, self.said = tidy(command), tidy(said)
+
+
+class Footprint(NamedTuple):
+    """What an environment holds, without pip."""
+
+    bytes: int
+    packages: int
+
+
+def tidy(text: str) -> str:
+    """A text without what belongs to this machine: folders become relative, addresses go, a | would end a cell."""
+    places = ((sys.prefix, "VENV"), (f"{ROOT}{os.sep}", ""), (str(ROOT), "."), (str(ROOT.parent), ".."))
+    for folder, name in (*places, (str(Path.home()), "~")):
+        text = text.replace(folder, name) if len(folder) > 1 else text  # a checkout in the root of the disk
+    return re.sub(r"https?://\S+", "(address)", text).replace("|", "/")
+
+
+def requirements(name: str) -> list[str]:
+    """What an environment installs: of "trivec" what pyproject.toml says of trivec[cpu], else peers/NAME.txt."""
+    if name == "trivec":
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return [*project["dependencies"], *project["optional-dependencies"]["cpu"]]
+    lines = (PEERS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def ensure(name: str, folder: Path) -> Path:
+    """The environment's Python; made, and filled, where it is not there as its requirements want it.
+
+    Raises:
+        Failed: it cannot be made.
+    """
+    venv, wanted, constraints = folder / name, requirements(name), ROOT / "scripts/constraints.txt"
+    python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    state = hashlib.sha256("\n".join([*wanted, constraints.read_text(encoding="utf-8")]).encode()).hexdigest()
+    marker = venv / ".bench-state"
+    if marker.is_file() and marker.read_text(encoding="ascii") == state:
+        return python
+    print(f"setting up {tidy(str(venv))}: {' '.join(wanted)}", file=sys.stderr, flush=True)
+    _run([sys.executable, "-m", "venv", "--clear", str(venv)])
+    _run([str(python), "-m", "pip", "install", "--quiet", "--constraint", str(constraints), *wanted])
+    marker.write_text(state, encoding="ascii")
+    return python
+
+
+def versions(venv: Path) -> dict[str, str]:
+    """Installed packages and their versions, without pip."""
+    found = {}
+    for info in sorted(_site(venv).glob("*.dist-info")):
+        name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
+        if name.lower() not in _TOOLS:
+            found[name.lower().replace("_", "-")] = version
+    return found
+
+
+def footprint(venv: Path) -> Footprint:
+    """Bytes and packages of an environment: files as they are installed, without compiled ones."""
+    size = 0
+    for entry in _site(venv).iterdir():
+        if entry.name.partition("-")[0] not in _TOOLS:
+            size += size_of(entry)
+    return Footprint(size, len(versions(venv)))
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of a folder's files without __pycache__."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file() and f.parent.name != "__pycache__")
+
+
+def _site(venv: Path) -> Path:
+    return next(venv.glob("lib/python3*/site-packages"), venv / "Lib/site-packages")
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        errors = [line for line in lines if "ERROR" in line]
+        raise Failed(" ".join(command), (errors or lines or [f"status {done.returncode}"])[-1])

@@ -1,0 +1,434 @@
+"""trivec and its peers on this machine: throughput, latency, cold start, memory, size and quality, in one run.
+
+    python -m benchmarks.bench [--quick] [--only dense,splade,...] [--engines NAME,...] [--data FOLDER] [--threads 2]
+
+Each engine runs in its own virtual environment (build/bench/NAME, made at the first run) and its own process; they take
+turns, round after round, and ratios are taken within a round. Writes benchmarks/results/bench.jsonl (one measurement a
+line, then the tables), bench.md and plots. --quick runs everything on few texts, and writes bench-quick.*: a check, not
+a result. An engine that cannot be installed or run gets a row that says why.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks import _ceiling, _prepare, _report, _tables, _venvs
+from benchmarks._contest import OURS, Contest, Field, Outcome, agreement
+from benchmarks._data import fetch
+from benchmarks._prepare import BGE, BGE_LAYERS, FULL, MINILM, QUICK, SPLADE, VOCABULARY, Sizes, TextSet
+from benchmarks._scifact import SciFact, cosine_ndcg, cosines, even_sample, read
+from benchmarks._stats import Shape
+from benchmarks._table import Row, Table
+from benchmarks._venvs import ROOT, Failed
+from benchmarks._worker import Contender, cold_start, encode
+
+LIMIT = 256  # tokens, of every engine
+LONG_LIMIT = 512  # for the BGE-M3 shape
+SECTIONS = ("dense", "latency", "splade", "bge-m3", "static", "cold", "memory", "install", "profile")
+NAMED = ("trivec fp32", "trivec int8", "sentence-transformers", "FastEmbed")  # of cold start, memory and quality
+
+
+class Bench:
+    """One run: what it compares, and what it has found."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        """Read the texts; nothing is installed or run yet."""
+        self.args, self.work = args, ROOT / "build/bench"
+        self.sizes: Sizes = QUICK if args.quick else FULL
+        self.data: SciFact = read(args.data)
+        self.place = Field(self._python, self.work, args.threads)
+        self.tables: list[Table] = []
+        self.outcomes: dict[str, Outcome] = {}
+        self.figures: dict[str, float] = {}
+        """What the goals are compared with, by "section / set / engine"."""
+        self.onnx: Path | Failed | None = None
+        self.pythons: dict[str, Path | Failed] = {}
+
+    def run(self) -> None:
+        """Every section that is wanted."""
+        sections = {
+            "dense": self.dense,
+            "splade": self.splade,
+            "bge-m3": self.bge,
+            "static": self.static,
+            "cold": self.cold,
+            "memory": self.memory,
+            "install": self.install,
+            "profile": self.profile,
+        }
+        for name, run in sections.items():
+            if name in self.args.only or (name == "dense" and "latency" in self.args.only):
+                self.place.section = name
+                run()
+        if self.outcomes:
+            self.tables.append(_tables.products(list(self.outcomes.values())))
+
+    def _python(self, venv: str) -> Path:
+        if isinstance(known := self.pythons.get(venv), Failed):
+            raise known
+        try:
+            found = self.pythons[venv] = known or _venvs.ensure(venv, self.work)
+        except Failed as error:
+            self.pythons[venv] = error  # once is enough: an installation that fails can take minutes
+            raise
+        return found
+
+    # ---- who takes part
+
+    def dense_contenders(self) -> list[Contender]:
+        """Everybody who encodes MiniLM."""
+        minilm, graph = str(_prepare.checkpoint()), self._graph()
+        onnx = "" if isinstance(graph, Failed) else str(graph)
+        common = {"threads": self.args.threads, "tokens": LIMIT}
+        folder = str(self.args.folder)
+        onnx_venv, torch_venv = "onnx-4.57", "sentence-transformers"
+        backend = "sentence-transformers ONNX", "sentence-transformers-onnx"
+        fast = self.work / "models/minilm-fastembed"
+        if not isinstance(graph, Failed):
+            _prepare.fastembed_folder(graph, fast, LIMIT)
+        every = [
+            *self._ours(folder, LIMIT),
+            Contender("sentence-transformers", "sentence-transformers", torch_venv, {"folder": minilm} | common, (32,)),
+            Contender("FastEmbed", "fastembed", "fastembed", {"folder": str(fast)} | common, (8, 32, 256)),
+            Contender(*backend, onnx_venv, {"folder": onnx} | common, (32,)),
+            Contender("Optimum ORTModel", "ortmodel", onnx_venv, {"folder": onnx} | common, (32,)),
+        ]
+        for contender in every:
+            if isinstance(graph, Failed) and contender.options["folder"] in (onnx, str(fast)):
+                self.place.fail(contender, graph)
+        return self._wanted(every)
+
+    def _ours(self, folder: str, tokens: int) -> list[Contender]:
+        common = {"folder": folder, "threads": self.args.threads, "tokens": tokens}
+        return [
+            Contender(f"trivec {p}", "trivec", "trivec", common | {"precision": p}, precision=p)
+            for p in ("fp32", "int8")
+        ]
+
+    def _wanted(self, contenders: Sequence[Contender]) -> list[Contender]:
+        wanted = self.args.engines
+        return [c for c in contenders if not wanted or any(part.lower() in c.name.lower() for part in wanted)]
+
+    def _graph(self) -> Path | Failed:
+        """The checkpoint with the ONNX file that the peers export, or why they cannot."""
+        if self.onnx is None:
+            try:
+                python, log = self.place.pythons("onnx-4.57"), self.work / "logs/export.log"
+                self.onnx = _prepare.onnx_checkpoint(python, self.work / "models/minilm-onnx", self.args.threads, log)
+            except Failed as error:
+                self.onnx = error
+        return self.onnx
+
+    # ---- sections
+
+    def dense(self) -> None:
+        """Throughput, agreement and latency of MiniLM."""
+        contenders = self.dense_contenders()
+        short = even_sample(_prepare.short_texts(self.data), self.sizes.short)
+        long = even_sample(list(self.data.abstracts.values()), self.sizes.long)
+        texts = {"short": short, "long": long, "mixed": _prepare.mixed_texts(self.data, self.sizes.mixed)}
+        tokenizer = _prepare.checkpoint() / "tokenizer.json"
+        sets = {name: self._set(name, found, tokenizer, LIMIT, MINILM) for name, found in texts.items()}
+        with self._contest(contenders, MINILM) as contest:
+            for name in sets if "dense" in self.args.only else ():
+                note = (
+                    f"all-MiniLM-L6-v2, at most {LIMIT} tokens, {self.args.threads} threads. The three peers on "
+                    "onnxruntime share one graph, as sentence-transformers' ONNX backend exports it."
+                )
+                self._throughput(f"dense {name}", contest, sets[name], note)
+            if "dense" in self.args.only:
+                self._agreement("agreement", "Agreement with sentence-transformers", contest, sets["mixed"])
+            if "latency" in self.args.only:
+                blocks = contest.latency(sets["short"], self.sizes.blocks)
+                self.tables.append(_tables.latency(blocks, contenders, self.place))
+                for name, found in blocks.items():
+                    self.figures[f"latency / {name}"] = float(np.median(np.concatenate(found)))
+
+    def splade(self) -> None:
+        """SPLADE against SparseEncoder."""
+        peer = Contender("SparseEncoder", "sparse-encoder", "sentence-transformers", {}, (32,))
+        try:
+            made, folder = _prepare.splade_folders(self.args.splade, self.work / "models")
+        except Failed as error:
+            self._no_model("splade", "Throughput: splade", error)
+            return
+        common = {"folder": str(made), "threads": self.args.threads, "tokens": LIMIT}
+        contenders = self._wanted([*self._ours(str(folder), LIMIT), _with(peer, common)])
+        texts = _prepare.mixed_texts(self.data, self.sizes.splade)
+        chosen = self._set("splade", texts, made / "tokenizer.json", LIMIT, SPLADE)
+        with self._contest(contenders, SPLADE) as contest:
+            note = f"SPLADE with MiniLM's sizes and 30,522 terms, at most {LIMIT} tokens."
+            self._throughput("splade", contest, chosen, note)
+            self._agreement("agreement splade", "Agreement with SparseEncoder", contest, chosen, "SparseEncoder")
+
+    def bge(self) -> None:
+        """BGE-M3's shape against FlagEmbedding, all three outputs."""
+        try:
+            made, folder = _prepare.bge_folders(self.args.tokenizer, self.work / "models")
+        except Failed as error:
+            self._no_model("bge-m3", "Throughput: bge-m3", error)
+            return
+        common = {"folder": str(made), "threads": self.args.threads, "tokens": LONG_LIMIT, "vocabulary": VOCABULARY}
+        peer = Contender("FlagEmbedding", "flagembedding", "flagembedding", common, (8, 32, 256))
+        contenders = self._wanted([*self._ours(str(folder), LONG_LIMIT), peer])
+        texts = _prepare.mixed_texts(self.data, self.sizes.bge)
+        chosen = self._set("bge-m3", texts, made / "tokenizer.json", LONG_LIMIT, BGE)
+        with self._contest(contenders, BGE) as contest:
+            note = (
+                f"BGE-M3's shape with random weights and {BGE_LAYERS} of its 24 layers; dense, sparse and ColBERT "
+                f"vectors, at most {LONG_LIMIT} tokens."
+            )
+            self._throughput("bge-m3", contest, chosen, note)
+            self._agreement("agreement bge-m3", "Agreement with FlagEmbedding", contest, chosen, "FlagEmbedding")
+
+    def static(self) -> None:
+        """model2vec, which has nobody to meet yet."""
+        options = {"folder": str(self.args.static), "tokens": LIMIT}
+        contenders = self._wanted([Contender("model2vec", "model2vec", "model2vec", options, (1024,))])
+        sentences = even_sample(_prepare.short_texts(self.data), self.sizes.static)
+        tokenizer = self.args.static / "tokenizer.json"
+        if not tokenizer.is_file():
+            self._no_model("static", "Throughput: static", Failed("--static FOLDER", "no tokenizer.json there"))
+            return
+        chosen = self._set("static", sentences, tokenizer, LIMIT, Shape(0, 0, 0))
+        with Contest(self.place, contenders, None, 0) as contest:
+            outcome = contest.throughput(chosen, self.sizes.rounds)
+        self.outcomes["static"] = outcome
+        table = _tables.throughput("static", outcome, contenders, self.place, "A table of token vectors, no products.")
+        rest: Row = dict.fromkeys(table.rows[0] if table.rows else [], _tables.NONE)
+        table.rows.append(rest | {"engine": "trivec", "note": "has no encoder of static models yet"})
+        self.tables.append(table)
+
+    def cold(self) -> None:
+        """Import to first vector."""
+        contenders = [c for c in self.dense_contenders() if c.name in NAMED]
+        seconds: dict[str, list[float]] = {}
+        for run in range(self.sizes.cold_runs + 1):
+            for contender in contenders:
+                if self.place.failed(contender):
+                    continue
+                try:
+                    found = cold_start(contender, self.place.pythons(contender.venv), self.args.threads)
+                except Failed as error:
+                    self.place.fail(contender, error)
+                    seconds.pop(contender.name, None)
+                    continue
+                if run:  # the first fills the file cache
+                    seconds.setdefault(contender.name, []).append(found)
+                    self.place.raw.append({"measured": "cold start", "engine": contender.name, "seconds": found})
+        self.place.say("cold start: " + ", ".join(f"{n} {np.median(s):.2f}" for n, s in seconds.items()))
+        self.figures |= {f"cold / {name}": float(np.median(found)) for name, found in seconds.items()}
+        self.tables.append(_tables.cold_start(seconds, contenders, self.place))
+
+    def memory(self) -> None:
+        """Peak memory of a process that encodes the corpus, and what its vectors are worth."""
+        contenders = [c for c in self.dense_contenders() if c.name in NAMED]
+        documents = list(self.data.documents.values())
+        if len(documents) > self.sizes.documents:
+            documents = documents[: self.sizes.documents]
+        tokenizer = _prepare.checkpoint() / "tokenizer.json"
+        sets = [
+            self._set(name, texts, tokenizer, LIMIT, MINILM)
+            for name, texts in (("documents", documents), ("queries", list(self.data.queries.values())))
+        ]
+        found: dict[str, dict[str, float]] = {}
+        vectors: dict[str, list[Any]] = {}
+        for contender in (c for c in contenders if not self.place.failed(c)):
+            try:
+                found[contender.name], vectors[contender.name] = self._corpus(contender, sets)
+            except Failed as error:
+                self.place.fail(contender, error)
+        self.figures |= {f"memory / {name}": it["peak"] for name, it in found.items()}
+        self.tables.append(_tables.memory(found, contenders, self.place, len(documents)))
+        self.tables.append(self._quality(vectors, contenders, whole=len(documents) == len(self.data.documents)))
+
+    def _corpus(self, contender: Contender, sets: Sequence[TextSet]) -> tuple[dict[str, float], list[Any]]:
+        batch = self._best_batch(contender)
+        with self.place.process(contender) as process:
+            loaded = float(process.ask({"do": "peak"})["bytes"])
+            arrays, answers = [], []
+            for texts in sets:
+                file = self.work / f"vectors/{texts.name}-{contender.name.replace(' ', '-')}.npz"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                answers.append(process.ask(encode(texts.file, batch, file)))
+                with np.load(file) as saved:
+                    arrays.append(saved["dense"])
+        it = {"peak": float(answers[0]["peak"]), "loaded": loaded, "seconds": float(answers[0]["seconds"])}
+        self.place.raw.append({"measured": "memory", "engine": contender.name, "batch": batch, **it})
+        self.place.say(f"{contender.name}: {sets[0].size} documents, {it['seconds']:.0f} s, {it['peak'] / 1e6:.0f} MB")
+        return it, arrays
+
+    def _best_batch(self, contender: Contender) -> int:
+        """The batch size that won on the mixed texts; the second of those to try where nothing was tried."""
+        outcome = self.outcomes.get("dense mixed")
+        if outcome and contender.name in outcome.batches:
+            return outcome.batches[contender.name]
+        return contender.batches[len(contender.batches) // 2]
+
+    def _quality(self, vectors: dict[str, list[Any]], contenders: Sequence[Contender], *, whole: bool) -> Table:
+        gains, reference = self.data.gains(), vectors.get("sentence-transformers")
+        rows: list[Row] = []
+        for contender in contenders:
+            if contender.name not in vectors:
+                continue
+            documents, queries = vectors[contender.name]  # (N, D), (Q, D)
+            row: Row = {"engine": contender.name, "nDCG@10 x 100": _tables.NONE}
+            if whole:
+                row["nDCG@10 x 100"] = float(cosine_ndcg(queries, documents, gains).mean()) * 100
+            near = cosines(reference[0], documents) if reference else None  # (N,)
+            row |= {"cosine mean": _tables.NONE if near is None else float(near.mean())}
+            rows.append(row | {"cosine min": _tables.NONE if near is None else float(near.min())})
+        note = (
+            "BEIR SciFact's test queries over all of its documents, exact search by cosine; published for "
+            "all-MiniLM-L6-v2: 64.5. Cosine of the documents' vectors to sentence-transformers'."
+        )
+        if not whole:
+            note = "nDCG needs every document: not measured with --quick. " + note
+        return Table("quality", "Quality", note, rows, {"cosine mean": 6, "cosine min": 6})
+
+    def install(self) -> None:
+        """Size and packages of each environment."""
+        rows: list[Row] = []
+        for name in ("trivec", *sorted(p.stem for p in _venvs.PEERS.glob("*.txt") if p.stem != "plots")):
+            wanted = " ".join(_venvs.requirements(name))
+            try:
+                self.place.pythons(name)
+                found = _venvs.footprint(self.work / name)
+            except Failed as error:
+                self.place.failures[self.place.section, f"environment {name}"] = error
+                rows.append({"environment": name, "installs": wanted, "MB": _tables.NONE, "packages": _tables.NONE})
+                continue
+            size, packages = found.bytes, found.packages
+            if name == "trivec":  # not installed there: it runs from this checkout
+                size += sum(_venvs.size_of(ROOT / part) for part in ("runtime/trivec", "export/trivec_export"))
+                packages += 1
+            rows.append({"environment": name, "installs": wanted, "MB": round(size / 1e6), "packages": packages})
+        note = (
+            "Files of site-packages without pip and compiled files. trivec's row is trivec[cpu]: its requirements, and "
+            "this checkout's two packages."
+        )
+        self.tables.append(Table("install", "Installed", note, rows))
+
+    def profile(self) -> None:
+        """Where the time of long texts goes."""
+        from benchmarks.int8 import PRECISIONS, open_model, profile_table, ready_batches
+
+        from trivec._tokenize import TextTokenizer
+
+        models = {p: open_model(self.args.folder, p, self.args.threads) for p in PRECISIONS}
+        description = models["fp32"].description
+        tokenizer = TextTokenizer(self.args.folder / description.tokenizer.path, description)
+        documents = list(self.data.documents.values())
+        batches = ready_batches(tokenizer, documents, even_sample(_prepare.short_texts(self.data), 2000))
+        name, ids = next((n, b) for n, b in batches.items() if b.shape[1] > LIMIT // 2)
+        self.tables.append(profile_table(models, name, ids, self.sizes.profile_runs))
+        for model in models.values():
+            model.encoder.close()
+
+    # ---- helpers
+
+    def _set(self, name: str, texts: Sequence[str], tokenizer: Path, limit: int, shape: Shape) -> TextSet:
+        return _prepare.text_set(name, list(texts), tokenizer, limit, shape, self.work / "texts")
+
+    def _contest(self, contenders: Sequence[Contender], shape: Shape) -> Contest:
+        products = self.work / f"ceiling/{shape.hidden}"
+        _ceiling.write(products, shape.hidden, shape.inner)
+        return Contest(self.place, contenders, products, self.sizes.ceiling_seconds)
+
+    def _throughput(self, key: str, contest: Contest, texts: TextSet, note: str) -> None:
+        outcome = contest.throughput(texts, self.sizes.rounds)
+        self.outcomes[key] = outcome
+        self.tables.append(_tables.throughput(key, outcome, contest.contenders, self.place, note))
+        for contender in contest.contenders:
+            if contender.name in outcome.seconds:
+                self.figures[f"{key} / share / {contender.name}"] = float(np.median(outcome.shares(contender)))
+                for ours in OURS:
+                    if ours in outcome.seconds:
+                        pair = np.divide(outcome.seconds[contender.name], outcome.seconds[ours])
+                        self.figures[f"{key} / {ours} / {contender.name}"] = float(np.median(pair))
+
+    def _agreement(
+        self, key: str, title: str, contest: Contest, texts: TextSet, reference: str = "sentence-transformers"
+    ) -> None:
+        base = next((c for c in contest.running if c.name == reference), None)
+        rows: list[Row] = []
+        for contender in contest.running if base else ():
+            try:
+                found = agreement(contest.saved(base, texts), contest.saved(contender, texts)) if base else {}
+            except Failed as error:
+                self.place.failures[self.place.section, f"{contender.name}, compared"] = error
+                continue
+            for name, (mean, least) in found.items():
+                rows.append({"engine": contender.name, "array": name, "cosine mean": mean, "cosine min": least})
+        note = f"Cosine of each row of the texts `{texts.name}` to {reference}'s."
+        self.tables.append(Table(key, title, note, rows, {"cosine mean": 6, "cosine min": 6}))
+
+    def _no_model(self, key: str, title: str, error: Failed) -> None:
+        self.place.failures[self.place.section, f"the model of {key}"] = error
+        self.tables.append(Table(key, title, f"Could not run: {error.said}", []))
+
+
+def _with(contender: Contender, options: dict[str, Any]) -> Contender:
+    return Contender(contender.name, contender.engine, contender.venv, options, contender.batches, contender.precision)
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shared = ROOT.parent / "shared"
+    parser.add_argument("--folder", type=Path, default=ROOT / "build/demo/minilm", help="MiniLM, fp32 and int8")
+    parser.add_argument("--data", type=Path, help="SciFact in BEIR's layout; without it, it comes from the Hub")
+    parser.add_argument("--splade", type=Path, default=shared / "models/splade-minilm", help="checkpoint, or build.py")
+    parser.add_argument("--static", type=Path, default=shared / "models/potion-base-2M", help="a model2vec folder")
+    parser.add_argument("--tokenizer", type=Path, default=shared / "models/xlm-roberta-tokenizer", help="for BGE-M3")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of {','.join(SECTIONS)}")
+    parser.add_argument("--engines", default="", help="parts of the names of those that take part: trivec,fastembed")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--name", help="of the files that are written (default bench, or bench-quick)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    args = parser.parse_args(arguments)
+    args.only = args.only.split(",")
+    args.engines = [part.strip() for part in args.engines.split(",") if part.strip()]
+    args.name = args.name or ("bench-quick" if args.quick else "bench")
+    if unknown := [name for name in args.only if name not in SECTIONS]:
+        parser.error(f"--only does not know {', '.join(unknown)}: it takes some of {', '.join(SECTIONS)}")
+    if not (args.folder / "trivec.json").is_file():
+        parser.error(f"{args.folder} has no trivec.json. Type: scripts/demo")
+    if args.data is None:
+        near = shared / "data/scifact"
+        args.data = near if near.is_dir() else fetch(ROOT / "build/bench/scifact")
+    if not (args.data / "corpus.jsonl").is_file():
+        parser.error(f"{args.data} has no corpus.jsonl. Pass --data with the folder of BEIR's SciFact.")
+    return args
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, and write the report; what was measured so far also where it is stopped."""
+    args = _arguments(arguments)
+    load, files = os.getloadavg()[0], _report.file_rows([args.folder])
+    bench = Bench(args)
+    try:
+        bench.run()
+    finally:
+        tables = [
+            _report.run_table(args, load, bench.work),
+            _report.goals(bench.figures),
+            *bench.tables,
+            _tables.failures(bench.place),
+            _report.file_table(args.folder, bench.work / "models", files),
+        ]
+        _report.write(tables, bench.place.raw, args.out, args.name, quick=args.quick)
+    try:
+        _report.plot(bench.place.pythons("plots"), args.out, args.name)
+    except Failed as error:
+        print(f"no plots: {error.said}", file=sys.stderr)
+    print(json.dumps({"written": str(args.out / f"{args.name}.md"), "failures": len(bench.place.failures)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""What each setting of the onnxruntime session costs or saves: time, memory, load, latency, CPU time.
+"""What each setting of the onnxruntime session and the planner costs or saves: time, memory, load, latency, CPU time.
 
     python -m benchmarks.sessions FOLDER [--precision int8] [--rounds 3] [--data FOLDER]
 
@@ -44,6 +44,7 @@ def _same_as_requested(options: ort.SessionOptions) -> None:
 VARIANTS: dict[str, Callable[[ort.SessionOptions], None]] = {
     AS_IT_IS: lambda _: None,
     "with SkipLayerNormFusion": lambda _: None,  # an argument of the session: see _patch
+    "without BiasGeluFusion": lambda _: None,  # likewise
     "with memory patterns": _set("enable_mem_pattern", True),
     "without arena": _set("enable_cpu_mem_arena", False),
     "arena of kSameAsRequested": _same_as_requested,
@@ -52,6 +53,8 @@ VARIANTS: dict[str, Callable[[ort.SessionOptions], None]] = {
     "spinning for 500 us": _entry("session.intra_op.spin_duration_us", "500"),
     "weights packed in parallel": _entry("session.prepack.enable_parallel", "1"),
     "finer blocks (dynamic_block_base 4)": _entry("session.dynamic_block_base", "4"),
+    "one run at a time": lambda _: None,  # of the encoder: see worker
+    **{f"batch_size {size}": lambda _: None for size in (8, 16, 64, 128)},
 }
 
 
@@ -69,6 +72,8 @@ def _patch(variant: str) -> None:
     def session(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
         if variant == "with SkipLayerNormFusion":
             named["disabled_optimizers"] = None
+        if variant == "without BiasGeluFusion":
+            named["disabled_optimizers"] = [*named["disabled_optimizers"], "BiasGeluFusion"]
         return session_of(*arguments, **named)
 
     setattr(_session, "_options", options_of)  # noqa: B010 - a type of its own
@@ -88,10 +93,14 @@ def worker(variant: str, folder: str, precision: str, threads: int, texts: list[
     start = time.perf_counter()
     encoder = trivec.load(folder, precision=precision, device="cpu", threads=threads)
     loaded = time.perf_counter() - start
-    encoder.encode(texts[:50])
+    if variant == "one run at a time":
+        for pipeline in encoder._pipelines.values():
+            pipeline.session.lanes = 1
+    size = int(variant.split()[1]) if variant.startswith("batch_size") else 32
+    encoder.encode(texts[:50], batch_size=size)
     before = time.process_time()
     start = time.perf_counter()
-    vectors = encoder.encode(texts)
+    vectors = encoder.encode(texts, batch_size=size)
     seconds, cpu = time.perf_counter() - start, time.process_time() - before
     resting = resident()
     before = time.process_time()

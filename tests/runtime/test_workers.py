@@ -5,6 +5,7 @@ import copy
 import itertools
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -324,7 +325,8 @@ def test_a_killed_worker_ends_the_pool_for_everyone_at_once() -> None:
         for error in errors:
             assert f"worker 1 (cpu, pid {pids[1]}) was killed by SIGKILL while it encoded the chunk that" in error
             assert "start fewer workers or pass a smaller batch_size" in error
-        assert "starts at text 2." in errors[1] or "starts at text 0." in errors[1]  # whichever worker took which
+        # Worker 1 has either call's sleeping chunk, or is not yet through the short ones before it.
+        assert re.search(r"starts at text [012]\.", errors[1])
         with pytest.raises(WorkerError, match="Start another pool"):
             pool.map("encode", ["a"], {})
         assert soon(lambda: all(gone(pid) for pid in pids))

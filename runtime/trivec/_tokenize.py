@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, normalizers
 from trivec._errors import InputError, ModelFormatError
 from trivec._manifest import Encoder
 
-_CHUNK = 4096  # texts whose Encoding objects are alive at once
+_CHUNK = 256  # texts whose Encoding objects are alive at once: 60 bytes a token, and what was cut off as well
 
 
 class Tokens(NamedTuple):
@@ -46,11 +46,7 @@ class TextTokenizer:
     """A tokenizer.json with padding off and truncation at the model's length."""
 
     def __init__(self, path: Path, encoder: Encoder) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:
-            raise ModelFormatError(f"{path} is not a readable tokenizer.json: {error}") from error
-        self._tokenizer.no_padding()
+        self._tokenizer = open_tokenizer(path)
         self._side = encoder.truncation_side
         self._adds_special = encoder.add_special_tokens
         added = self._tokenizer.get_added_tokens_decoder()
@@ -115,14 +111,48 @@ class TextTokenizer:
         return str(self._tokenizer.id_to_token(token_id))
 
     def _encode(self, texts: Sequence[str], prompt: str, start: int) -> list[Any]:
-        try:
-            prompted = [prompt + text for text in texts] if prompt else list(texts)
-            return list(self._tokenizer.encode_batch_fast(prompted, add_special_tokens=self._adds_special))
-        except TypeError:
-            check_encodable(prompt, "the prompt")
-            for index, text in enumerate(texts):
-                check_encodable(text, f"the text at index {start + index}")
-            raise
+        prompted = [prompt + text for text in texts] if prompt else list(texts)
+        return encode_batch(
+            self._tokenizer, prompted, add_special_tokens=self._adds_special, came=(texts, prompt, start)
+        )
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer.json, with padding off.
+
+    Raises:
+        ModelFormatError: it cannot be read.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise ModelFormatError(f"{path} is not a readable tokenizer.json: {error}") from error
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def encode_batch(
+    tokenizer: Tokenizer, prompted: list[str], *, add_special_tokens: bool, came: tuple[Sequence[str], str, int]
+) -> list[Any]:
+    """The Encodings of texts, without offsets.
+
+    Args:
+        tokenizer: the one.
+        prompted: what it reads.
+        add_special_tokens: whether a text is wrapped in special tokens.
+        came: the texts as the caller gave them, the prompt, and the index of the first one, for messages.
+
+    Raises:
+        InputError: a text (its index is named) or the prompt holds a lone surrogate.
+    """
+    try:
+        return list(tokenizer.encode_batch_fast(prompted, add_special_tokens=add_special_tokens))
+    except TypeError:
+        texts, prompt, start = came
+        check_encodable(prompt, "the prompt")
+        for index, text in enumerate(texts):
+            check_encodable(text, f"the text at index {start + index}")
+        raise
 
 
 def _lowers(normalizer: Any) -> bool:  # noqa: ANN401 - tokenizers has no types

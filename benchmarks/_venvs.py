@@ -38,10 +38,12 @@ def tidy(text: str) -> str:
 
 
 def requirements(name: str) -> list[str]:
-    """What an environment installs: of "trivec" what pyproject.toml says of trivec[cpu], else peers/NAME.txt."""
-    if name == "trivec":
+    """What an environment installs: of "trivec" what trivec[cpu] needs, of "trivec-NAME" that extra as well."""
+    ours, _, extra = name.partition("-")
+    if ours == "trivec":
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        return [*project["dependencies"], *project["optional-dependencies"]["cpu"]]
+        extras = project["optional-dependencies"]
+        return [*project["dependencies"], *extras["cpu"], *(extras[extra] if extra else ())]
     lines = (PEERS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line.strip() and not line.startswith("#")]
 

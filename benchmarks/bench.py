@@ -187,9 +187,15 @@ class Bench:
             self._agreement("agreement bge-m3", "Agreement with FlagEmbedding", contest, chosen, "FlagEmbedding")
 
     def static(self) -> None:
-        """model2vec, which has nobody to meet yet."""
+        """A table of static vectors against model2vec."""
         options = {"folder": str(self.args.static), "tokens": LIMIT}
-        contenders = self._wanted([Contender("model2vec", "model2vec", "model2vec", options, (1024,))])
+        ours = options | {"threads": self.args.threads, "precision": "fp32"}
+        contenders = self._wanted(
+            [
+                Contender("trivec fp32", "trivec", "trivec-static", ours, precision="fp32"),
+                Contender("model2vec", "model2vec", "model2vec", options, (1024,)),
+            ]
+        )
         sentences = even_sample(_prepare.short_texts(self.data), self.sizes.static)
         tokenizer = self.args.static / "tokenizer.json"
         if not tokenizer.is_file():
@@ -199,10 +205,8 @@ class Bench:
         with Contest(self.place, contenders, None, 0) as contest:
             outcome = contest.throughput(chosen, self.sizes.rounds)
         self.outcomes["static"] = outcome
-        table = _tables.throughput("static", outcome, contenders, self.place, "A table of token vectors, no products.")
-        rest: Row = dict.fromkeys(table.rows[0] if table.rows else [], _tables.NONE)
-        table.rows.append(rest | {"engine": "trivec", "note": "has no encoder of static models yet"})
-        self.tables.append(table)
+        note = "A table of token vectors, no products."
+        self.tables.append(_tables.throughput("static", outcome, contenders, self.place, note))
 
     def cold(self) -> None:
         """Import to first vector."""

@@ -26,6 +26,7 @@ def export(
     trust_remote_code: bool = False,
     token: str | bool | None = None,
     max_texts: int | None = None,
+    tasks: Sequence[str] | None = None,
     quiet: bool = False,
 ) -> Path:
     """Export a checkpoint to a model folder that `trivec.load` runs without torch.
@@ -42,6 +43,8 @@ def export(
         token: for private and gated repositories.
         max_texts: calibrate and verify on an even sample of at most so many texts each, which the manifest records;
             for models so large that all of them take hours. At least 64.
+        tasks: of a checkpoint with an adapter for each task (Jina v3), the tasks to export; None: all. Each has a graph
+            of its own.
         quiet: print nothing.
 
     Returns:
@@ -68,6 +71,7 @@ def export(
             trust_remote_code=trust_remote_code,
             token=token,
             max_texts=max_texts,
+            tasks=None if tasks is None else tuple(tasks),
         ),
         quiet=quiet,
     )

@@ -27,6 +27,7 @@ from trivec_export._progress import Progress
 from trivec_export._report import FILE_NAME as REPORT
 from trivec_export._report import render
 from trivec_export._table import Table, make_table
+from trivec_export._tasks import split_tasks
 from trivec_export._texts import calibration_texts, sample
 from trivec_export._variants import EMULATED, Written, write_variant
 from trivec_export._verify import record, verify
@@ -54,6 +55,7 @@ class Request:
     trust_remote_code: bool
     token: str | bool | None
     max_texts: int | None = None
+    tasks: tuple[str, ...] | None = None
 
 
 def run(request: Request, *, quiet: bool) -> Path:
@@ -67,14 +69,17 @@ def run(request: Request, *, quiet: bool) -> Path:
         fetched = fetch(
             request.model, revision=request.revision, token=request.token, with_code=request.trust_remote_code
         )
-        checkpoint = read_checkpoint(Folder(fetched.folder), request.family)
+        checkpoint = read_checkpoint(Folder(fetched.folder), request.family, name=fetched.name)
+        checkpoint, adapters = split_tasks(checkpoint, fetched.folder, request.tasks)
     progress.say(_family_line(checkpoint))
     arrays = _step_arrays(fetched.folder, checkpoint.routes.values())
     with new_folder(request.out) as folder:
-        parts = {}
+        parts: dict[str, Part] = {}
+        written: dict[str, dict[str, Written]] = {}
         for name, spec in checkpoint.transformers.items():
-            with progress.step(f"torch reference and trace of {spec.config.get('model_type', 'model')}"):
-                parts[name] = make_part(
+            of = f", {adapters[name]}" if name in adapters else ""
+            with progress.step(f"torch reference and trace of {spec.config.get('model_type', 'model')}{of}"):
+                part = make_part(
                     name,
                     fetched.folder,
                     spec,
@@ -84,14 +89,15 @@ def run(request: Request, *, quiet: bool) -> Path:
                     (calibration, verification),
                     family=checkpoint.family,
                     trust_remote_code=request.trust_remote_code,
+                    adapter=adapters.get(name),
                 )
+            written[name] = {}
+            for precision in request.precisions:
+                with progress.step(f"write {precision}{of}"):
+                    written[name][precision] = write_variant(folder, part, precision)
+            parts[name] = part = part.without_graph()
         tables = _tables(fetched.folder, checkpoint, parts, folder)
         arrays |= {f"{name}.weights": table.weights for name, table in tables.items()}
-        written: dict[str, dict[str, Written]] = {name: {} for name in parts}
-        for precision in request.precisions:
-            with progress.step(f"write {precision}"):
-                for name, part in parts.items():
-                    written[name][precision] = write_variant(folder, part, precision)
         variants = {name: {p: w.variant for p, w in have.items()} for name, have in written.items()}
         manifest = _describe(request, fetched, checkpoint, folder, parts, tables, arrays)
         verdicts = _verify_all(folder, manifest, parts, variants, progress)

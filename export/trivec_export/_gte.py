@@ -6,22 +6,27 @@ something that the native model does not compute is refused; keys that NewModel 
 kernels for the same numbers (unpad_inputs, use_memory_efficient_attention, pack_qkv, auto_map), are left out.
 """
 
-import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import transformers
-from huggingface_hub.errors import StrictDataclassError
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers.activations import ACT2FN
 
-from trivec._errors import InputError, ModelFormatError, ModelNotFoundError
+from trivec._errors import ModelFormatError
+from trivec_export._layout import (
+    check_other,
+    check_parameters,
+    is_number,
+    native_shapes,
+    read_config,
+    refuse,
+    write_native,
+)
 from trivec_export._weights import read_weights
 
 _DEFAULTS: dict[str, Any] = {
@@ -117,11 +122,8 @@ def native_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return native
 
 
-def _refuse(key: str, value: object, expected: str) -> None:
-    raise ModelFormatError(
-        f"config.json has {key} = {json.dumps(value, default=repr)}, expected {expected}. transformers' own gte model "
-        "does not compute what this checkpoint asks for, and trivec runs no remote code unless asked."
-    )
+def _refuse(key: str, value: object, expected: str) -> NoReturn:
+    refuse("gte", key, value, expected)
 
 
 def _check_values(config: Mapping[str, Any]) -> None:
@@ -178,7 +180,7 @@ def _rope(config: Mapping[str, Any], size: int) -> dict[str, Any]:
         # Transformers 5 saves a NewConfig with both values under this key, and does not find them there again.
         scaling = config["rope_parameters"]
         theta = scaling.get("rope_theta", theta)
-    if not _is_number(theta) or theta <= 0:
+    if not is_number(theta) or theta <= 0:
         _refuse("rope_theta", theta, "a positive number")
     if scaling is None or scaling == {"rope_type": "default", "rope_theta": theta}:
         return {"rope_type": "default", "rope_theta": theta}
@@ -186,15 +188,11 @@ def _rope(config: Mapping[str, Any], size: int) -> dict[str, Any]:
     if not kinds or any(kind != "ntk" for kind in kinds) or scaling.get("mixed_b") is not None:
         _refuse("rope_scaling", scaling, 'null or {"type": "ntk", "factor": ...} without mixed_b')
     factor = scaling.get("factor")
-    if not _is_number(factor) or factor < 1:
+    if not is_number(factor) or factor < 1:
         _refuse("rope_scaling", scaling, "a factor from 1")
     if factor == 1:
         return {"rope_type": "default", "rope_theta": theta}
     return {"rope_type": "linear", "rope_theta": theta * factor, "factor": factor ** (2 / size)}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 # --------------------------------------------------------------------------------------------------------- weights
@@ -228,7 +226,7 @@ def native_state(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict
     words = "gte.embeddings.word_embeddings.weight"
     if native["tie_word_embeddings"] and "lm_head.decoder.weight" in expected and words in found:
         found["lm_head.decoder.weight"] = found[words]
-    _check(found, expected, left_over)
+    check_parameters(found, expected, left_over)
     return found
 
 
@@ -257,8 +255,8 @@ def _outside(module: str) -> str:
 def _shapes(found: dict[str, Tensor], native: Mapping[str, Any]) -> dict[str, torch.Size]:
     """Shapes of the parameters of the native model that these weights belong to; drops their prefix for a bare one."""
     pooler = any(name.startswith("gte.pooler.") for name in found)
-    options: dict[str, Any] = {}
-    kept = {key: value for key, value in native.items() if key not in ("model_type", "architectures", "dtype")}
+    options: dict[str, bool] = {}
+    kept = dict(native)
     if "classifier.weight" in found:
         name = "GteForSequenceClassification" if pooler else "GteForTokenClassification"
         kept = _with_labels(kept, found["classifier.weight"])
@@ -269,48 +267,13 @@ def _shapes(found: dict[str, Tensor], native: Mapping[str, Any]) -> dict[str, to
         name, options = "GteModel", {"add_pooling_layer": pooler}
         for key in list(found):
             found[key.removeprefix("gte.")] = found.pop(key)
-    try:
-        config = _native_class("GteConfig")(**kept)
-    except (StrictDataclassError, TypeError, ValueError) as error:
-        raise ModelFormatError(f"config.json has a value that transformers refuses: {error}") from error
-    with torch.device("meta"):  # no memory, no random numbers
-        model = _native_class(name)(config, **options)
-    return {key: value.shape for key, value in model.state_dict().items()}
+    return native_shapes("gte", ("GteConfig", name), kept, **options)
 
 
 def _with_labels(native: Mapping[str, Any], weight: Tensor) -> dict[str, Any]:
     """The config with the number of labels, which transformers takes for two where config.json has none."""
     named = native.get("id2label") is not None or native.get("num_labels") is not None
     return dict(native) if named else {**native, "num_labels": len(weight)}
-
-
-def _native_class(name: str) -> Callable[..., Any]:
-    found: Callable[..., Any] | None = getattr(transformers, name, None)
-    if found is None:
-        raise ModelFormatError(
-            f"transformers {transformers.__version__} has no {name}, expected a version that knows gte. "
-            "Type: pip install -U transformers"
-        )
-    return found
-
-
-def _check(found: Mapping[str, Tensor], expected: Mapping[str, torch.Size], left_over: list[str]) -> None:
-    """Raise with every name that is too many, missing, or of another shape."""
-    wrong = {
-        "left over": [*left_over, *sorted(found.keys() - expected.keys())],
-        "missing": sorted(expected.keys() - found.keys()),
-        "of another shape": [
-            f"{name} {tuple(found[name].shape)}, expected {tuple(shape)}"
-            for name, shape in expected.items()
-            if name in found and found[name].shape != shape
-        ],
-    }
-    if any(wrong.values()):
-        listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in wrong.items() if names)
-        raise ModelFormatError(
-            f"the weights are not those that config.json describes, by their native names: {listed}. "
-            "Check that config.json belongs to these weights."
-        )
 
 
 # --------------------------------------------------------------------------------------------------------- folders
@@ -326,9 +289,8 @@ def convert(folder: Path, out: Path) -> None:
         ModelNotFoundError: there is no config.json, or no weights.
         ModelFormatError: the native model does not compute this, or the weights are not those of the config.
     """
-    if out.resolve() == folder.resolve():
-        raise InputError(f"{out} is the folder of the checkpoint itself, expected another one to write to.")
-    config = _read_config(folder)
+    check_other(folder, out)
+    config = read_config(folder)
     try:
         native = native_config(config)
         state = native_state(read_weights(folder), config)
@@ -338,9 +300,7 @@ def convert(folder: Path, out: Path) -> None:
         native = _with_labels(native, state["classifier.weight"])
     if native["tie_word_embeddings"]:
         state.pop("lm_head.decoder.weight", None)
-    out.mkdir(parents=True, exist_ok=True)
-    save_file({name: x.contiguous() for name, x in state.items()}, out / "model.safetensors", {"format": "pt"})
-    (out / "config.json").write_text(json.dumps(native, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_native(out, native, state)
 
 
 def token_weights_head(folder: Path) -> TokenHead | None:
@@ -354,7 +314,7 @@ def token_weights_head(folder: Path) -> TokenHead | None:
         ModelNotFoundError: there is no config.json, or no weights.
         ModelFormatError: the head gives more than one number, or is for another hidden size.
     """
-    config = _read_config(folder)
+    config = read_config(folder)
     if not is_original(config) and config.get("model_type") != "gte":
         return None
     head = read_weights(folder, re.compile(r"classifier\..*|(\w+\.)?pooler\.dense\.bias").fullmatch)
@@ -370,16 +330,3 @@ def token_weights_head(folder: Path) -> TokenHead | None:
         )
     weight, bias = (head[f"classifier.{name}"].float().numpy() for name in ("weight", "bias"))
     return TokenHead(weight, bias)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelNotFoundError(f"{folder} has no config.json, expected a transformers checkpoint: check the path")
-    try:
-        config = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ModelFormatError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ModelFormatError(f"{path} holds {type(config).__name__}, expected an object.")
-    return config

@@ -2,8 +2,9 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -23,7 +24,7 @@ from trivec._pool import Floats, normalize
 from trivec._session import Session
 from trivec._texts import Text
 from trivec._tokenize import TextTokenizer
-from trivec_export import _gte
+from trivec_export import _gte, _jina, _nomic, _peft
 from trivec_export._heads import COLBERT_VECS, Head, Hybrid, PooledLogits, TokenEmbeddings, linear, read_linear
 from trivec_export._load import load
 from trivec_export._reference import (
@@ -62,6 +63,10 @@ class Part:
     """Least and greatest values (2, D) of torch's dense vectors of the calibration texts, raw and normalized."""
     graph: onnx.ModelProto
 
+    def without_graph(self) -> "Part":
+        """The same once its graph is written: a checkpoint may have many, of gigabytes each."""
+        return dataclasses.replace(self, graph=onnx.ModelProto())
+
 
 def make_part(
     name: str,
@@ -74,20 +79,25 @@ def make_part(
     *,
     family: str,
     trust_remote_code: bool,
+    adapter: str | None = None,
 ) -> Part:
     """Load one transformer, take torch's vectors of the (calibration, verification) texts, trace it.
 
-    Writes the tokenizer into `folder`. The torch model is gone when this returns.
+    Writes the tokenizer into `folder`. The torch model is gone when this returns. Of routes that differ in their name
+    alone, the reference has the first.
+
+    Raises:
+        ModelFormatError: the checkpoint cannot be translated.
     """
     tokenizer = read_tokenizer(checkpoint, spec, trust_remote_code=trust_remote_code)
-    model = _load(checkpoint / spec.folder, spec, trust_remote_code=trust_remote_code)
+    model = _load(checkpoint / spec.folder, spec, adapter, folder, trust_remote_code=trust_remote_code)
     head = _head(model, checkpoint, spec, family)
     positions = usable_positions(model)
     limits = [n for n in (spec.max_seq_length, positions) if n is not None]
     length = min(limits, default=None)
     if length is not None:
         tokenizer.model_max_length = length
-    path = "tokenizer.json" if name == "main" else f"{name}/tokenizer.json"
+    path = "tokenizer.json" if name == "main" or adapter else f"{name}/tokenizer.json"  # adapters share one
     save_tokenizer(tokenizer, folder / path)
     calibration, verification = (_tokenize(token_ids(tokenizer, [t.text for t in part]), part) for part in texts)
     encoder = Encoder(
@@ -99,24 +109,44 @@ def make_part(
         special_ids=tuple(sorted(tokenizer.all_special_ids)),
     )
     complete = {key: _complete(route, head, tokenizer) for key, route in routes.items()}
-    wanted = {key: _vectors(head, encoder, verification, route, arrays) for key, route in complete.items()}
-    ranges = {}
+    first: dict[Route, str] = {}
     for key, route in complete.items():
+        first.setdefault(route, key)
+    wanted = {key: _vectors(head, encoder, verification, route, arrays) for route, key in first.items()}
+    found = {}
+    for route in first:
         if route.pooling is not None:
             alone = dataclasses.replace(route, sparse=None, multi=None)
             dense = _vectors(TokenEmbeddings(model), encoder, calibration, alone, arrays).dense
-            ranges[key] = _ranges(cast("Floats", dense))
+            found[route] = _ranges(cast("Floats", dense))
+    ranges = {key: found[route] for key, route in complete.items() if route in found}
     graph = trace(head, max_length=positions)
     return Part(name, encoder, complete, verification, calibration, wanted, ranges, graph)
 
 
-def _load(place: Path, spec: TransformerSpec, *, trust_remote_code: bool) -> PreTrainedModel:
-    """The model; mGTE's published layout is turned into that of transformers first, so that no remote code runs."""
-    if not _gte.is_original(spec.config):
-        return load(place, trust_remote_code=trust_remote_code, task=spec.task)
-    with tempfile.TemporaryDirectory() as scratch:
-        _gte.convert(place, Path(scratch))
-        return load(scratch, task=spec.task)
+def _load(
+    place: Path, spec: TransformerSpec, adapter: str | None, out: Path, *, trust_remote_code: bool
+) -> PreTrainedModel:
+    """The model, with the adapter of a task merged into it.
+
+    Published layouts that transformers has a class for are turned into its layout first, in a folder below `out` that
+    does not stay: no remote code runs.
+    """
+    convert: Callable[[Path, Path], None] | None = None
+    if _gte.is_original(spec.config):
+        convert = _gte.convert
+    elif _nomic.is_original(spec.config):
+        convert = _nomic.convert
+    elif _jina.is_original(spec.config):
+        convert = partial(_jina.convert, task=adapter)
+    if convert is not None:
+        with tempfile.TemporaryDirectory(dir=out) as scratch:
+            convert(place, Path(scratch))
+            return load(scratch, task=spec.task)
+    model = load(place, trust_remote_code=trust_remote_code, task=spec.task)
+    if adapter is not None:
+        _peft.merge(model, _peft.adapter_folders(place)[adapter])
+    return model
 
 
 def _head(model: PreTrainedModel, checkpoint: Path, spec: TransformerSpec, family: str) -> Head:

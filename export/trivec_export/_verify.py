@@ -27,14 +27,15 @@ def verify(folder: Path, parts: Mapping[str, Part], precision: str, *, stored_as
     """
     worst: dict[str, Check] = {}
     bounds = {head: by_precision[precision] for head, by_precision in HEADS.items()}
-    with trivec.load(folder, device="cpu", precision=stored_as) as encoder:
-        for name, part in parts.items():
-            checks: list[Check] = []
-            for route, reference in part.reference.items():
+    for name, part in parts.items():
+        checks: list[Check] = []
+        for route, reference in part.reference.items():
+            # one route at a time: each may have a graph of gigabytes
+            with trivec.load(folder, device="cpu", precision=stored_as, task=route) as encoder:
                 _check_ids(encoder, part, route)
                 checks += check_route(encoder, part.verification.texts, route, reference, bounds)
-            found = max(checks, key=_badness)
-            worst[name] = dataclasses.replace(found, others=tuple(check for check in checks if check is not found))
+        found = max(checks, key=_badness)
+        worst[name] = dataclasses.replace(found, others=tuple(check for check in checks if check is not found))
     return worst
 
 

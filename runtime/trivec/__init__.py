@@ -34,6 +34,7 @@ from trivec._quantized import (
 )
 from trivec._sparse import SparseVector, SparseVectors
 from trivec._sparse_encoder import SparseEncoder
+from trivec._static_encoder import StaticEncoder
 from trivec._version import __version__
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "SparseEncoder",
     "SparseVector",
     "SparseVectors",
+    "StaticEncoder",
     "TrivecError",
     "TruncationError",
     "WorkerError",

@@ -5,6 +5,7 @@ sentence-transformers 6.2: `SentenceTransformer._load_default_modules`, `_parse_
 `SparseEncoder`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,10 +15,15 @@ from trivec._json import join, read_list, read_object
 from trivec._manifest import SIMILARITIES, Multi, Pooling, Route, Sparse, Step
 from trivec._modules import FEATURES, FILL_MASK, Module, TransformerSpec, dense_route, read_chains, read_transformer
 from trivec._source import Source
+from trivec._static_source import refuse_static
 
 _TABLE = "SparseStaticEmbedding"
 IDF = "idf.json"  # OpenSearch's name for the weights of query tokens
 GTE_TYPES = ("gte", "new")
+_INSTRUCTOR = "hkunlp/instructor-"
+"""These models leave the prompt out of the pooling, which their 1_Pooling/config.json is too old to say:
+sentence-transformers knows them by name (`SentenceTransformer.__init__`)."""
+_NAME = re.compile(r"[\w-][\w .-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Checkpoint:
     tables: Mapping[str, TableSpec] = field(default_factory=dict)
 
 
-def read_checkpoint(source: Source, family: str = "auto") -> Checkpoint:
+def read_checkpoint(source: Source, family: str = "auto", *, name: str | None = None) -> Checkpoint:
     """Read modules.json and what it names; without it, what config.json says of the model.
 
     Args:
@@ -56,10 +62,13 @@ def read_checkpoint(source: Source, family: str = "auto") -> Checkpoint:
         family: "auto" goes by the files: BGE-M3's sparse_linear.pt and colbert_linear.pt, then modules.json, then the
             architecture: a token classifier of the gte kind is mGTE, a masked language model SPLADE, anything else
             dense with mean pooling (last token for a causal model).
+        name: of the repository on the Hub, where the source is a folder with its files; None: the source's own.
 
     Raises:
         ModelFormatError: a module or setting that trivec does not run, or files that do not fit the family.
+        InputError: a static model, which has no graph to export.
     """
+    refuse_static(source)
     modules = read_list(source, "modules.json")
     settings = read_object(source, "config_sentence_transformers.json")
     kind = settings.get("model_type", "SentenceTransformer")
@@ -71,6 +80,8 @@ def read_checkpoint(source: Source, family: str = "auto") -> Checkpoint:
     found = _with_modules(source, modules, family) if modules else _bare(source, family)
     if family in ("bge-m3", "mgte"):
         found = _with_heads(found, family)
+    if (source.name if name is None else name).startswith(_INSTRUCTOR):
+        found = replace(found, routes={key: _without_prompt(route) for key, route in found.routes.items()})
     most = settings.get("max_active_dims")
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
         raise ModelFormatError(f"{source.name}: max_active_dims must be a whole number above 0, got {most!r}.")
@@ -86,6 +97,19 @@ def read_checkpoint(source: Source, family: str = "auto") -> Checkpoint:
         truncate_dim=settings.get("truncate_dim") if modules and family == "dense" else None,
         max_active_dims=most,
     )
+
+
+def check_name(name: str, what: str) -> None:
+    """Raise ModelFormatError where a name of the checkpoint's cannot be the name of a folder that an export makes."""
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise ModelFormatError(
+            f"the {what} {name!r} has a name that no folder can have: expected up to 100 letters, digits, spaces, "
+            "'.', '_' and '-', neither with a dot in front nor with two in a row."
+        )
+
+
+def _without_prompt(route: Route) -> Route:
+    return route if route.pooling is None else replace(route, pooling=replace(route.pooling, include_prompt=False))
 
 
 def _family(source: Source, asked: str, *, sparse: bool, modules: bool) -> tuple[str, str]:
@@ -142,6 +166,7 @@ def _with_modules(source: Source, modules: Sequence[Mapping[str, str]], family: 
         folder = chain[0].path
         if folder not in names:
             names[folder] = "main" if not names and chain[0].kind != _TABLE else name
+            check_name(name, "route")
             if chain[0].kind == _TABLE:
                 tables[names[folder]] = _table(source, chain)
             else:

@@ -66,6 +66,7 @@ def _export(args: argparse.Namespace) -> int:
         revision=args.revision,
         trust_remote_code=args.trust_remote_code,
         max_texts=args.max_texts,
+        tasks=args.tasks,
         quiet=args.quiet,
     )
     return 0
@@ -180,6 +181,13 @@ def _add_export(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument("--trust-remote-code", action="store_true", help="run Python code of the checkpoint")
     parser.add_argument(
         "--max-texts", type=int, metavar="N", help="calibrate and verify on at most N texts each (default: all)"
+    )
+    parser.add_argument(
+        "--tasks",
+        type=lambda text: text.split(","),
+        metavar="LIST",
+        help="of a model with an adapter for each task, such as Jina v3, those to export, separated by commas; each "
+        "has a graph of its own (default: all)",
     )
     parser.add_argument("--quiet", action="store_true", help="print no progress")
     parser.set_defaults(run=_export)

@@ -1,12 +1,13 @@
 """One dense vector a text."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from trivec._base import TOKENS_PER_ROW, BaseEncoder, check_finite, in_processes
+from trivec._base import TOKENS_PER_ROW, BaseEncoder, Overflow, check_finite, in_processes
 from trivec._errors import InputError
 from trivec._fingerprint import fingerprint
 from trivec._inputs import as_texts, check_output_value
@@ -51,6 +52,17 @@ class PromptedOptions(EncodeOptions, total=False):
 
     prompt_name: str | None
     prompt: str | None
+
+
+class Call(NamedTuple):
+    """The options of an `encode` call that decide its vectors, checked."""
+
+    route: str
+    prompt: str
+    width: int
+    batch_size: int
+    show_progress_bar: bool | None
+    on_overflow: Overflow
 
 
 class DenseEncoder(BaseEncoder):
@@ -195,31 +207,21 @@ class DenseEncoder(BaseEncoder):
         self._check_run(device, batch_size)
         route, prompt = self._route(task), self._prompt(prompt, prompt_name)
         width = self._width(self.truncate_dim if truncate_dim is None else truncate_dim)
-        pipeline = self._open()[route]
-        ready, single = self._ready(inputs, sentences, route, prompt)
-        self._count_truncated(ready, on_overflow)
-        tokens, prompt_length = ready.tokens, pipeline.prompt_length(prompt)
-        count = len(tokens.truncated)
         if output_value != "sentence_embedding":
-            items = [_describe(pipeline, tokens.of(row), prompt_length, width) for row in range(count)]
+            pipeline = self._open()[route]
+            ready, single = self._ready(inputs, sentences, route, prompt)
+            self._count_truncated(ready, on_overflow)
+            rows, prompt_length = range(len(ready.tokens.truncated)), pipeline.prompt_length(prompt)
+            items = [_describe(pipeline, ready.tokens.of(row), prompt_length, width) for row in rows]
             made = items if output_value is None else [item["token_embeddings"] for item in items]
             listed = made if ready.row_of is None else [made[row] for row in ready.row_of]
             return listed[0] if single else listed
-        bar = progress_bar(count, show_progress_bar)
-        vectors = np.empty((count, width), dtype=np.float32)
-
-        def run(pipeline: Pipeline, rows: Rows) -> Floats:
-            return pipeline.vectors(tokens.rows(rows), prompt_length)[:, :width]
-
-        for rows, found in pipeline.each(run, tokens.lengths, batch_size * TOKENS_PER_ROW):
-            vectors[rows] = found
-            bar.update(len(rows))
-        bar.close()
-        finite = np.asarray(np.isfinite(vectors).all(axis=1))  # (U,)
-        check_finite(ready.spread(finite), ready.texts, self.precision)
+        call = Call(route, prompt, width, int(batch_size), show_progress_bar, on_overflow)
+        vectors, row_of, single = self._embed(inputs, sentences, call)
         if normalize_embeddings:
             vectors = normalize(vectors)
-        result = ready.spread(quantize_vectors(vectors, precision, self._ranges(route, width, normalize_embeddings)))
+        result = quantize_vectors(vectors, precision, self._ranges(route, width, normalize_embeddings))
+        result = result if row_of is None else result[row_of]
         return _converted(result, single, convert_to_numpy, convert_to_tensor)
 
     def encode_query(
@@ -314,6 +316,26 @@ class DenseEncoder(BaseEncoder):
 
     get_sentence_embedding_dimension = get_embedding_dimension
 
+    @property
+    def include_prompt(self) -> bool:
+        """Whether the tokens of a prompt count in the pooling; False where they do not in some route."""
+        return all(p.pooling is None or p.pooling.include_prompt for p in self._open().values())
+
+    def set_pooling_include_prompt(self, include_prompt: bool) -> None:
+        """Count the tokens of a prompt in the pooling, or leave them out, as INSTRUCTOR models are meant to be used.
+
+        sentence-transformers' name. Part of the fingerprint, of pickles and of what processes are started with.
+
+        Raises:
+            InputError: the graph gives sentence embeddings, which its own pooling has been through.
+        """
+        pipelines = self._open()
+        if any(pipeline.pooling is None for pipeline in pipelines.values()):
+            raise InputError(
+                "this graph pools by itself, so a prompt cannot be left out. Export the checkpoint with: trivec export"
+            )
+        self.restore_pooling(dict.fromkeys(pipelines, bool(include_prompt)))
+
     def fingerprint_of(
         self,
         prompt_name: str | None = None,
@@ -342,13 +364,41 @@ class DenseEncoder(BaseEncoder):
         )
 
     def _state(self) -> dict[str, Any]:
-        return {**super()._state(), "truncate_dim": self.truncate_dim}
+        counted = {name: p.pooling.include_prompt for name, p in self._open().items() if p.pooling is not None}
+        return {**super()._state(), "truncate_dim": self.truncate_dim, "include_prompt": counted}
+
+    def restore_pooling(self, include_prompt: Mapping[str, bool]) -> None:
+        """Set include_prompt route by route, as unpickling needs it."""
+        self._pipelines = {
+            name: replace(p, pooling=replace(p.pooling, include_prompt=include_prompt[name])) if p.pooling else p
+            for name, p in self._open().items()
+        }
 
     def __repr__(self) -> str:
         state = "closed" if self._pipelines is None else self.device
-        return f"DenseEncoder({self._options.name!r}, dim={self._dim}, {self.precision}, {state})"
+        return f"{type(self).__name__}({self._options.name!r}, dim={self._dim}, {self.precision}, {state})"
 
     # ---- helpers -------------------------------------------------------------------------------------------------
+
+    def _embed(self, inputs: object, sentences: object, call: Call) -> tuple[Floats, Rows | None, bool]:
+        """The vectors (U, width) of the texts that differ, which of them each text is, and whether one came alone."""
+        pipeline = self._open()[call.route]
+        ready, single = self._ready(inputs, sentences, call.route, call.prompt)
+        self._count_truncated(ready, call.on_overflow)
+        tokens, prompt_length = ready.tokens, pipeline.prompt_length(call.prompt)
+        bar = progress_bar(len(tokens.truncated), call.show_progress_bar)
+        vectors = np.empty((len(tokens.truncated), call.width), dtype=np.float32)
+
+        def run(pipeline: Pipeline, rows: Rows) -> Floats:
+            return pipeline.vectors(tokens.rows(rows), prompt_length)[:, : call.width]
+
+        for rows, found in pipeline.each(run, tokens.lengths, call.batch_size * TOKENS_PER_ROW):
+            vectors[rows] = found
+            bar.update(len(rows))
+        bar.close()
+        finite = np.asarray(np.isfinite(vectors).all(axis=1))  # (U,)
+        check_finite(ready.spread(finite), ready.texts, self.precision)
+        return vectors, ready.row_of, single
 
     def _width(self, truncate_dim: int | None) -> int:
         dim = self._dim

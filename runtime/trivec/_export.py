@@ -1,14 +1,22 @@
 """The one door from the runtime to the exporter, which is heavy and optional."""
 
+import contextlib
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from trivec._checkpoint import read_checkpoint
+from trivec._errors import GateError, MissingExtraError, ModelNotFoundError
 from trivec._home import home
+from trivec._json import read_object
 from trivec._manifest import FILE_NAME
-from trivec._source import Folder, Repository, Source
+from trivec._source import Folder, Repository, Source, find
+from trivec._static_source import refuse_static, static_spec
+
+logger = logging.getLogger("trivec")
 
 
 def export(
@@ -22,35 +30,58 @@ def export(
     trust_remote_code: bool = False,
     token: str | bool | None = None,
     max_texts: int | None = None,
+    tasks: Sequence[str] | None = None,
     quiet: bool = False,
 ) -> Path:
     """Export a checkpoint to a model folder; needs `trivec[export]`. See `trivec_export.export`."""
     from trivec_export import export as run
 
-    return run(
-        model,
-        out,
-        family=family,
-        precision=precision,
-        calibration=calibration,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        token=token,
-        max_texts=max_texts,
-        quiet=quiet,
-    )
+    folder = Path(model)
+    if folder.is_dir():
+        refuse_static(Folder(folder))  # in the first second: the exporter would import torch before it looks
+    try:
+        return run(
+            model,
+            out,
+            family=family,
+            precision=precision,
+            calibration=calibration,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            token=token,
+            max_texts=max_texts,
+            tasks=tasks,
+            quiet=quiet,
+        )
+    except MissingExtraError:
+        with contextlib.suppress(ModelNotFoundError):  # nobody shall install torch for a model that needs no export
+            refuse_static(find(model, revision=revision, token=token))
+        raise
 
 
 def exported(source: Source, *, revision: str | None) -> Source:
-    """The source itself where it has ONNX graphs, else its export in `TRIVEC_HOME`, made on the first call."""
-    names = source.names()
-    if FILE_NAME in names or any(name.endswith(".onnx") for name in names):
+    """The source itself where it has graphs or needs none, else its export in `TRIVEC_HOME`, made on the first call."""
+    if source.file(FILE_NAME) is not None or static_spec(source) is not None or _has_graphs(source):
         return source
     folder = home() / "exports" / _slug(source)
     if not (folder / FILE_NAME).exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        export(source.name, folder, revision=source.revision if isinstance(source, Repository) else revision)
+        try:
+            export(source.name, folder, revision=source.revision if isinstance(source, Repository) else revision)
+        except GateError as error:
+            if not (folder / FILE_NAME).exists():
+                raise
+            logger.warning("%s", error)  # the variants that are faithful are there; whoever asks for another is told
     return Folder(folder)
+
+
+def _has_graphs(source: Source) -> bool:
+    """Whether its ONNX graphs give what the model is for: those of BGE-M3's repository know its dense head alone."""
+    if not any(name.endswith(".onnx") for name in source.names()):
+        return False
+    checkpoint = read_checkpoint(source)
+    whole = checkpoint.family == "dense" or (checkpoint.family == "splade" and not checkpoint.has_modules)
+    return whole and "lora_adaptations" not in read_object(source, "config.json")
 
 
 def _slug(source: Source) -> str:

@@ -1,6 +1,6 @@
 """A manifest for a folder that has ONNX graphs but none: what sentence-transformers, Optimum and the Hub hold.
 
-It has no gate on record, and its graphs run as they are, masks and all.
+It has no gate on record, and its graphs run as they are, masks and all. A static model's table runs as it is too.
 """
 
 from pathlib import PurePosixPath
@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec._checkpoint import read_checkpoint
-from trivec._errors import MissingExtraError, ModelFormatError, ModelNotFoundError
+from trivec._errors import ModelFormatError, ModelNotFoundError
 from trivec._manifest import PRECISIONS, Encoder, FileRef, Manifest, Step, Variant
 from trivec._modules import TransformerSpec
+from trivec._safetensors import read_tensors
 from trivec._source import Repository, Source
+from trivec._static_source import EXTRA, static_manifest, static_spec
 
 TOKEN_OUTPUTS = ("token_embeddings", "last_hidden_state")
 SENTENCE_OUTPUT = "sentence_embedding"
@@ -29,10 +31,13 @@ def derive(source: Source) -> Manifest:
     """Describe a folder or repository from its JSON files and the names of its graphs.
 
     Raises:
-        ModelNotFoundError: it has no ONNX graph; the message has the line that makes one.
+        ModelNotFoundError: it has no ONNX graph and is no static model; the message has the line that makes one.
         ModelFormatError: its modules are not ones that trivec runs.
     """
     names = source.names()
+    static = static_spec(source)  # asked first: some have a graph as well, which their table makes needless
+    if static is not None:
+        return static_manifest(source, static)
     is_model = not {"config.json", "modules.json", "tokenizer.json"}.isdisjoint(names)
     if not is_model or not any(name.endswith(".onnx") for name in names):
         raise ModelNotFoundError(_no_graph(source, names, is_model=is_model))
@@ -87,13 +92,9 @@ def read_step_arrays(source: Source, steps: tuple[Step, ...]) -> dict[str, npt.N
                 f"{source.name}: {step.arrays} has no model.safetensors. Export the checkpoint instead: "
                 f"trivec export {source.name} OUT"
             )
-        try:
-            from safetensors.numpy import load_file
-        except ImportError as error:
-            raise MissingExtraError(
-                f'{source.name} has a {step.kind} layer in safetensors. Type: pip install "trivec[safetensors]"'
-            ) from error
-        arrays.update(rename_step_arrays(step, load_file(path)))
+        why = f"{source.name} has a {step.kind} layer in safetensors"
+        weights = read_tensors(path, extra=EXTRA, why=why)
+        arrays.update(rename_step_arrays(step, weights))
     return arrays
 
 

@@ -33,6 +33,7 @@ class HybridOptions(TypedDict, total=False):
     return_dense: bool
     return_sparse: bool
     return_colbert_vecs: bool
+    normalize_embeddings: bool
     max_active_dims: int | None
     threshold: float
     task: str | None
@@ -82,6 +83,7 @@ class HybridEncoder(TermsEncoder):
         return_sparse: bool = True,
         return_colbert_vecs: bool = False,
         *,
+        normalize_embeddings: bool = True,
         max_active_dims: int | None = None,
         threshold: float = 0.0,
         task: str | None = None,
@@ -103,6 +105,8 @@ class HybridEncoder(TermsEncoder):
             return_dense: the first token's state, normalized.
             return_sparse: relu of the sparse head, the largest weight of a term counting; special tokens left out.
             return_colbert_vecs: a normalized vector for each token but the first: 4 KB a token, so off by default.
+            normalize_embeddings: False leaves dense and ColBERT vectors at the length that the model gives them, as
+                FlagEmbedding's argument of that name.
             max_active_dims: keep the heaviest so many terms of a row. None: the encoder's `max_active_dims`.
             threshold: keep weights above it.
             task: the route of a model with several.
@@ -130,7 +134,7 @@ class HybridEncoder(TermsEncoder):
             }
             options |= {"return_dense": return_dense, "return_sparse": return_sparse, "threshold": threshold}
             options |= {"return_colbert_vecs": return_colbert_vecs, "max_active_dims": max_active_dims}
-            options |= {"on_overflow": on_overflow}
+            options |= {"normalize_embeddings": normalize_embeddings, "on_overflow": on_overflow}
             texts, single = as_texts(inputs, None)
             made = [self.encode([], **options)]  # checks the options
             made += self._with_pool(texts, pool, device, chunk_size, show_progress_bar, options)
@@ -139,7 +143,7 @@ class HybridEncoder(TermsEncoder):
         self._check_run(device, batch_size)
         select = self._selection(threshold, max_active_dims)
         route, prompt = self._route(task), self._prompt(prompt, prompt_name)
-        pipeline = self._open()[route]
+        pipeline = self._open()[route] if normalize_embeddings else self._open()[route].unnormalized()
         if not (return_dense or return_sparse or return_colbert_vecs):
             raise InputError("nothing is asked for: set return_dense, return_sparse or return_colbert_vecs.")
         if return_colbert_vecs and pipeline.multi is None:
@@ -214,6 +218,21 @@ class HybridEncoder(TermsEncoder):
         import asyncio
 
         return await asyncio.to_thread(lambda: self.encode(inputs, **options))
+
+    def fingerprint_of(
+        self,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        *,
+        task: str | None = None,
+        threshold: float = 0.0,
+        max_active_dims: int | None = None,
+        normalize_embeddings: bool = True,
+    ) -> str:
+        """sha256 of everything that decides the vectors of an `encode` call: equal fingerprints, equal vectors."""
+        pipeline = self._open()[self._route(task)]
+        made = pipeline if normalize_embeddings else pipeline.unnormalized()
+        return self._fingerprint(made, self._prompt(prompt, prompt_name), threshold, max_active_dims)
 
     def compute_score(
         self,

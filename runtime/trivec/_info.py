@@ -8,6 +8,7 @@ from trivec import _manifest
 from trivec._foreign import derive
 from trivec._manifest import Encoder, Manifest, Pooling, Route, Step, Variant
 from trivec._source import Folder, Source, find
+from trivec._static_source import described
 
 _LABEL = 12  # width of the first column
 
@@ -30,7 +31,7 @@ def info(name_or_folder: str, *, revision: str | None = None, as_json: bool = Fa
     source = find(name_or_folder, revision=revision)
     path = source.file(_manifest.FILE_NAME)
     if path is None:
-        manifest = derive(source)
+        manifest = described(source, derive(source))
         text = _manifest.dumps(manifest)
     else:
         text = path.read_text(encoding="utf-8")
@@ -44,7 +45,7 @@ def _describe(source: Source, manifest: Manifest, *, derived: bool) -> Iterable[
         yield _line("manifest", "none: derived from the folder's JSON files; no variant has a gate on record")
     yield _line("family", manifest.family)
     yield from _mapping("source", manifest.source)
-    yield _line("dim", "stated by the graph only" if manifest.dim is None else str(manifest.dim))
+    yield _line("dim", "stated by the weights only" if manifest.dim is None else str(manifest.dim))
     if manifest.max_active_dims is not None:
         yield _line("max_active_dims", str(manifest.max_active_dims))
     if manifest.truncate_dim is not None:

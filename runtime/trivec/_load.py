@@ -12,7 +12,7 @@ import numpy as np
 from trivec import _manifest
 from trivec._base import BaseEncoder
 from trivec._encoders import DenseEncoder
-from trivec._errors import InputError, ModelFormatError, ModelNotFoundError, ProviderError
+from trivec._errors import InputError, MissingExtraError, ModelFormatError, ModelNotFoundError, ProviderError
 from trivec._foreign import SENTENCE_OUTPUT, choose_output, derive, read_step_arrays
 from trivec._hybrid import HybridEncoder
 from trivec._load_options import LoadOptions
@@ -20,8 +20,10 @@ from trivec._manifest import PRECISIONS, SIMILARITIES, Encoder, Manifest, Route
 from trivec._pipeline import Pipeline, check_arrays
 from trivec._pool import Floats
 from trivec._session import Device, Session, available_devices, parse_device
-from trivec._source import Folder, Repository, Source, find
+from trivec._source import Source, find
 from trivec._sparse_encoder import SparseEncoder
+from trivec._static_encoder import open_static
+from trivec._static_source import STATIC
 from trivec._threads import available_threads
 from trivec._tokenize import TextTokenizer
 
@@ -88,7 +90,8 @@ def load(
 
     Returns:
         A DenseEncoder, SparseEncoder (SPLADE) or HybridEncoder (BGE-M3, mGTE), by the manifest's family. It holds one
-        onnxruntime session; `close()` or `with` frees it.
+        onnxruntime session; `close()` or `with` frees it. A StaticEncoder for a Model2Vec or StaticEmbedding model as
+        it was published: that needs no export and no onnxruntime, and safetensors, which `trivec[static]` brings.
 
     Raises:
         ModelNotFoundError: no such model, or it lacks the variant; where it has only torch weights, the message has
@@ -96,12 +99,12 @@ def load(
         ModelFormatError: the folder cannot be understood, or comes from a later trivec.
         IntegrityError: a file is not the one that the manifest describes.
         ProviderError: the device cannot be had, or does not go with the precision.
-        MissingExtraError: onnxruntime is not installed.
+        MissingExtraError: onnxruntime is not installed; for a static model, safetensors.
         InputError: an argument is out of range.
     """
     _check_arguments(precision, threads, similarity_fn_name)
     wanted = parse_device(device)
-    available = available_devices()
+    available, missing = _engine()
     options = LoadOptions(
         name=os.fspath(name_or_folder),
         device=device,
@@ -118,14 +121,23 @@ def load(
         similarity_fn_name=similarity_fn_name,
         task=task,
     )
-    source = find(
-        name_or_folder, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
-    )
-    if export:
-        from trivec._export import exported
+    try:
+        source = find(
+            name_or_folder, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
+        )
+        if export:
+            from trivec._export import exported
 
-        source = exported(source, revision=revision)
-    manifest = _only(_read_manifest(source), task, source.name)
+            source = exported(source, revision=revision)
+        manifest = _only(_read_manifest(source), task, source.name)
+    except ModelNotFoundError:
+        if missing is not None:  # whatever should have been found, only a static model runs without an engine
+            raise missing from None
+        raise
+    if manifest.family == STATIC:
+        return open_static(source, manifest, wanted, options)
+    if missing is not None:
+        raise missing
     if not any(encoder.variants for encoder in manifest.encoders.values()):
         return _open(source, manifest, Device("cpu"), NO_GRAPH, options)
     attempts = _attempts(wanted, precision, manifest.precisions(), available, source.name)
@@ -142,9 +154,21 @@ def load(
 def reload(options: LoadOptions, state: Mapping[str, Any], lengths: Mapping[str, int | None]) -> BaseEncoder:
     """An encoder from its pickle: the same folder or commit, device, settings and max_seq_length of each route."""
     given = {f.name: getattr(options, f.name) for f in dataclasses.fields(options) if f.name not in ("name", "files")}
-    encoder: BaseEncoder = load(options.name, **{**given, **state})
+    settings = {**given, **state}
+    include_prompt = settings.pop("include_prompt", None)
+    encoder: BaseEncoder = load(options.name, **settings)
     encoder.restore_lengths(lengths)
+    if include_prompt is not None and isinstance(encoder, DenseEncoder):
+        encoder.restore_pooling(include_prompt)
     return encoder
+
+
+def _engine() -> tuple[Sequence[str], MissingExtraError | None]:
+    """The kinds of device that onnxruntime has; where it is not installed, the error, which a static model ignores."""
+    try:
+        return available_devices(), None
+    except MissingExtraError as error:
+        return (), error
 
 
 def _check_arguments(precision: str, threads: int | None, similarity: str | None) -> None:
@@ -220,15 +244,7 @@ def _open(source: Source, manifest: Manifest, device: Device, precision: str, op
         pipelines[name] = _pipeline(manifest, route, encoder, *opened[route.encoder], arrays, precision)
         if manifest.dim and (width := _width(pipelines[name])) != manifest.dim:
             raise ModelFormatError(f"{source.name}: route {name} gives {width} numbers, not {manifest.dim}.")
-    # A pickle names what was opened: the folder wherever it is unpickled, the commit and not the branch.
-    options = dataclasses.replace(
-        options,
-        name=str(source.root.absolute()) if isinstance(source, Folder) else source.name,
-        revision=source.revision if isinstance(source, Repository) else options.revision,
-        precision=precision,
-        files=files,
-    )
-    return ENCODERS[manifest.family](manifest, pipelines, options)
+    return ENCODERS[manifest.family](manifest, pipelines, options.opened(source, precision, files))
 
 
 def _width(pipeline: Pipeline) -> int:

@@ -1,10 +1,11 @@
 """What `load` was asked for, kept for pickling and for messages."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trivec._integrity import sha256
+from trivec._source import Folder, Repository, Source
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,16 @@ class LoadOptions:
     task: str | None = None
     files: Mapping[str, Path] | None = None
     """Where each of the model's files lies."""
+
+    def opened(self, source: Source, precision: str, files: Mapping[str, Path]) -> "LoadOptions":
+        """What a pickle names: the folder wherever it is unpickled, the commit and not the branch, the variant."""
+        return replace(
+            self,
+            name=str(source.root.absolute()) if isinstance(source, Folder) else source.name,
+            revision=source.revision if isinstance(source, Repository) else self.revision,
+            precision=precision,
+            files=files,
+        )
 
     def digest(self, path: str) -> str:
         """sha256 of one of the model's files that no manifest vouches for."""

@@ -120,8 +120,12 @@ def dense_route(source: Source, encoder: str, chain: Sequence[Module]) -> Route:
         raise ModelFormatError(
             f"{source.name} has the modules {', '.join(kinds)}; a dense model starts with Transformer, Pooling."
         )
-    steps = [_step(source, module) for module in chain[2:] if module.kind != "Dropout"]  # identity when encoding
-    return Route(encoder, _pooling(source, chain[1].path), tuple(steps))
+    return Route(encoder, _pooling(source, chain[1].path), read_steps(source, chain[2:]))
+
+
+def read_steps(source: Source, modules: Sequence[Module]) -> tuple[Step, ...]:
+    """What follows one vector a text: Dense, LayerNorm and Normalize in any order."""
+    return tuple(_step(source, module) for module in modules if module.kind != "Dropout")  # identity when encoding
 
 
 def _pooling(source: Source, folder: str) -> Pooling:

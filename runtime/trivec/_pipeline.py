@@ -15,7 +15,7 @@ from trivec._pool import Floats, apply_steps, normalize, pool
 from trivec._select import lexical_rows, sparse_rows, table_rows, top_active
 from trivec._session import Session
 from trivec._sparse import SparseVectors
-from trivec._tokenize import TextTokenizer
+from trivec._tokenize import TokenReader
 
 Result = TypeVar("Result")
 _LANE = 512  # tokens of a run beside others, at least, where its texts have so many
@@ -46,7 +46,7 @@ class Pipeline:
     """From token ids to vectors."""
 
     encoder: Encoder
-    tokenizer: TextTokenizer
+    tokenizer: TokenReader
     session: Session | None
     """None for a route that needs no graph: a table of weights."""
     output: str
@@ -60,6 +60,11 @@ class Pipeline:
     def dim(self) -> int:
         """Width of a vector."""
         return int(self.finish(np.zeros((1, self._pooled_width()), dtype=np.float32)).shape[1])
+
+    def unnormalized(self) -> "Pipeline":
+        """The same without the last step that gives dense vectors, and those of tokens, length 1."""
+        steps = self.steps[:-1] if self.steps and self.steps[-1].kind == "normalize" else self.steps
+        return replace(self, steps=steps, multi=self.multi and replace(self.multi, normalize=False))
 
     def prompt_length(self, prompt: str) -> int:
         """Tokens of a prompt that pooling leaves out; not counted where it leaves none out."""

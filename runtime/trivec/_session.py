@@ -237,8 +237,9 @@ def _open(ort: ModuleType, files: Sequence[Path], device: Device, threads: int, 
             str(files[0]),
             options,
             providers=[(provider, _provider_options(device))],
-            # ORT's SkipLayerNormalization is several times slower than Add + LayerNormalization on CPU
-            disabled_optimizers=["SkipLayerNormFusion"] if device.kind == "cpu" else None,
+            # On a CPU, ORT's SkipLayerNormalization is several times slower than Add + LayerNormalization, and BiasGelu
+            # is slower than Add + Gelu.
+            disabled_optimizers=["SkipLayerNormFusion", "BiasGeluFusion"] if device.kind == "cpu" else None,
         )
     except Exception as error:
         if device.kind == "cpu":

@@ -53,15 +53,14 @@ class TermsEncoder(BaseEncoder):
         max_active_dims: int | None = None,
     ) -> str:
         """sha256 of everything that decides the rows of an `encode` call: equal fingerprints, equal rows."""
+        pipeline = self._open()[self._route(task)]
+        return self._fingerprint(pipeline, self._prompt(prompt, prompt_name), threshold, max_active_dims)
+
+    def _fingerprint(self, pipeline: Pipeline, prompt: str, threshold: float, max_active_dims: int | None) -> str:
+        limit = self.max_active_dims if max_active_dims is None else max_active_dims
+        settings = {"threshold": threshold, "max_active_dims": limit}
         return heads_fingerprint(
-            self._open()[self._route(task)],
-            variant=self.precision,
-            digest=self._options.digest,
-            prompt=self._prompt(prompt, prompt_name),
-            settings={
-                "threshold": threshold,
-                "max_active_dims": self.max_active_dims if max_active_dims is None else max_active_dims,
-            },
+            pipeline, variant=self.precision, digest=self._options.digest, prompt=prompt, settings=settings
         )
 
     def _state(self) -> dict[str, Any]:

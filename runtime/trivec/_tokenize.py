@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,26 @@ class Tokens(NamedTuple):
     def of(self, row: int) -> npt.NDArray[np.int64]:
         """(S,) ids of one text."""
         return self.ids[self.offsets[row] : self.offsets[row + 1]]
+
+
+class TokenReader(Protocol):
+    """What an encoder needs of a tokenizer."""
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Tokens a text is cut to; None: never cut."""
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None: ...
+
+    def __call__(self, texts: Sequence[str], prompt: str = "") -> Tokens:
+        """Tokenize texts, each behind the prompt."""
+
+    def prompt_length(self, prompt: str) -> int:
+        """Tokens of a prompt, where pooling leaves them out."""
+
+    def token(self, token_id: int) -> str:
+        """The token behind an id."""
 
 
 class TextTokenizer:
@@ -111,10 +131,12 @@ class TextTokenizer:
         return str(self._tokenizer.id_to_token(token_id))
 
     def _encode(self, texts: Sequence[str], prompt: str, start: int) -> list[Any]:
-        prompted = [prompt + text for text in texts] if prompt else list(texts)
-        return encode_batch(
-            self._tokenizer, prompted, add_special_tokens=self._adds_special, came=(texts, prompt, start)
-        )
+        try:
+            prompted = [prompt + text for text in texts] if prompt else list(texts)
+            return list(self._tokenizer.encode_batch_fast(prompted, add_special_tokens=self._adds_special))
+        except TypeError:
+            check_all_encodable(texts, prompt, start)
+            raise
 
 
 def open_tokenizer(path: Path) -> Tokenizer:
@@ -129,30 +151,6 @@ def open_tokenizer(path: Path) -> Tokenizer:
         raise ModelFormatError(f"{path} is not a readable tokenizer.json: {error}") from error
     tokenizer.no_padding()
     return tokenizer
-
-
-def encode_batch(
-    tokenizer: Tokenizer, prompted: list[str], *, add_special_tokens: bool, came: tuple[Sequence[str], str, int]
-) -> list[Any]:
-    """The Encodings of texts, without offsets.
-
-    Args:
-        tokenizer: the one.
-        prompted: what it reads.
-        add_special_tokens: whether a text is wrapped in special tokens.
-        came: the texts as the caller gave them, the prompt, and the index of the first one, for messages.
-
-    Raises:
-        InputError: a text (its index is named) or the prompt holds a lone surrogate.
-    """
-    try:
-        return list(tokenizer.encode_batch_fast(prompted, add_special_tokens=add_special_tokens))
-    except TypeError:
-        texts, prompt, start = came
-        check_encodable(prompt, "the prompt")
-        for index, text in enumerate(texts):
-            check_encodable(text, f"the text at index {start + index}")
-        raise
 
 
 def _lowers(normalizer: Any) -> bool:  # noqa: ANN401 - tokenizers has no types
@@ -173,6 +171,13 @@ def check_encodable(text: str, what: str) -> None:
             f"{error.start}), which is no valid Unicode text. Repair it: "
             "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
         ) from error
+
+
+def check_all_encodable(texts: Sequence[str], prompt: str, first: int) -> None:
+    """Raise InputError if the prompt or a text holds half a surrogate pair; `first` is the index of the first text."""
+    check_encodable(prompt, "the prompt")
+    for index, text in enumerate(texts):
+        check_encodable(text, f"the text at index {first + index}")
 
 
 def check_texts(texts: Sequence[object]) -> None:

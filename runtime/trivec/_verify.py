@@ -25,6 +25,7 @@ from trivec._session import available_devices, parse_device
 from trivec._source import Folder, Source, find
 from trivec._sparse import SparseVectors
 from trivec._sparse_encoder import SparseEncoder
+from trivec._static_source import static_spec
 from trivec._texts import Text, verification_texts
 
 ALONE = 48  # texts that are also encoded each in a call of its own
@@ -119,6 +120,11 @@ def verify(
 
 def _read(source: Source) -> Manifest:
     path = source.file(_manifest.FILE_NAME)
+    if path is None and static_spec(source) is not None:
+        raise ModelFormatError(
+            f"{source.name} is a static model: its table is read as it was published, and there are no variants to "
+            "compare."
+        )
     if path is None:
         raise ModelFormatError(
             f"{source.name} has no trivec.json, so nothing says what its files should be. Export the checkpoint: "

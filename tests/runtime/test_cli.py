@@ -480,7 +480,7 @@ def test_export_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trivec._export, "export", export)
     assert main(["export", "name", "out"]) == 0
     options = "--family dense --precision int8,fp32,int8 --calibration c.txt --revision r1"
-    options += " --trust-remote-code --max-texts 99 --quiet"
+    options += " --trust-remote-code --max-texts 99 --tasks retrieval.query,separation --quiet"
     assert main(["export", "name", "out", *options.split()]) == 0
     plain = {
         "family": "auto",
@@ -489,6 +489,7 @@ def test_export_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
         "revision": None,
         "trust_remote_code": False,
         "max_texts": None,
+        "tasks": None,
         "quiet": False,
     }
     given = {
@@ -498,6 +499,7 @@ def test_export_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
         "revision": "r1",
         "trust_remote_code": True,
         "max_texts": 99,
+        "tasks": ["retrieval.query", "separation"],
         "quiet": True,
     }
     assert calls == [(("name", Path("out")), plain), (("name", Path("out")), given)]

@@ -1,0 +1,229 @@
+"""Static models: StaticEncoder against model2vec, both on the same cores, in turn.
+
+    python -m benchmarks.static [FOLDER ...] [--threads 2] [--rounds 5] [--data FOLDER] [--wide 256]
+
+Each engine is in a process of its own that may use so many cores and no more, and both take every round of texts one
+after the other. No round has a text of another one, so that what is remembered of texts is what other texts share with
+them; the first round is the one after a single warm-up text, and is shown for itself.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks._process import machine, resident, write
+from benchmarks._scifact import read, split_sentences
+from benchmarks._stats import percentiles, ratios
+from benchmarks._table import Row, Table
+
+ENGINES = ("trivec", "model2vec")
+CALLS = 200  # single texts of a round
+Ask = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def worker(engine: str, folder: str) -> None:
+    """Open a model, then encode what comes: JSON lines on stdin, answers as JSON lines on stdout."""
+    start = time.perf_counter()
+    if engine == "trivec":
+        import trivec
+
+        encode = trivec.load(folder).encode
+    else:
+        from model2vec import StaticModel
+
+        encode = StaticModel.from_pretrained(folder).encode
+    encode(["one text"])
+    print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+    for line in sys.stdin:
+        texts = json.loads(Path(json.loads(line)["texts"]).read_text(encoding="utf-8"))
+        before, cpu = time.perf_counter(), time.process_time()
+        vectors = encode(texts)
+        seconds, cpu = time.perf_counter() - before, time.process_time() - cpu
+        single = []
+        for text in texts[:: max(1, len(texts) // CALLS)][:CALLS]:
+            before = time.perf_counter()
+            encode(text)
+            single.append(time.perf_counter() - before)
+        np.save(json.loads(line)["save"], np.asarray(vectors, dtype=np.float32))
+        found = {"seconds": seconds, "cpu": cpu, "single": single, "peak": resident(peak=True)}
+        print(json.dumps(found), flush=True)
+
+
+@contextmanager
+def process(engine: str, folder: Path, threads: int) -> Iterator[tuple[float, Ask]]:
+    """A worker on `threads` cores: seconds until its first vector, and what asks it."""
+    cores = sorted(os.sched_getaffinity(0))[:threads]
+    variables = {**os.environ, "RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    line = [sys.executable, "-m", "benchmarks.static", "--worker", engine, str(folder)]
+    with subprocess.Popen(
+        line,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=variables,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509 - no threads here
+    ) as running:
+        stdin, stdout = running.stdin, running.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("the worker was started without pipes.")
+
+        def ask(command: dict[str, Any]) -> dict[str, Any]:
+            stdin.write(json.dumps(command) + "\n")
+            stdin.flush()
+            found: dict[str, Any] = json.loads(stdout.readline())
+            return found
+
+        yield float(json.loads(stdout.readline())["seconds"]), ask
+        stdin.close()
+
+
+def text_sets(data: Path, rounds: int) -> dict[str, list[list[str]]]:
+    """By name, for each round texts of its own: sentences, documents, and both in any order."""
+    corpus = read(data)
+    rng = random.Random(0)
+    documents = list(corpus.documents.values())
+    sentences = [part for text in corpus.abstracts.values() for part in split_sentences(text)]
+    rng.shuffle(documents)
+    rng.shuffle(sentences)
+    d, s = len(documents) // (2 * rounds), len(sentences) // (2 * rounds)
+    sets: dict[str, list[list[str]]] = {"sentences": [], "documents": [], "mixed": []}
+    for number in range(rounds):
+        sets["sentences"].append(sentences[number * s : (number + 1) * s])
+        sets["documents"].append(documents[number * d : (number + 1) * d])
+        first = rounds + number
+        mixed = sentences[first * s : first * s + s // 2] + documents[first * d : first * d + d // 4]
+        rng.shuffle(mixed)
+        sets["mixed"].append(mixed)
+    return sets
+
+
+def wide_models(folder: Path, like: Path, dim: int) -> list[Path]:
+    """Models with the tokenizer of another one and random vectors, in three number types."""
+    from safetensors.numpy import load_file, save_file
+
+    rows = len(load_file(like / "model.safetensors")["embeddings"])
+    numbers = np.random.default_rng(0).normal(size=(rows, dim)).astype(np.float32)
+    made = []
+    for dtype, table in (("float32", numbers), ("float16", numbers), ("int8", np.clip(numbers * 40, -127, 127))):
+        place = folder / f"random-{dim}-{dtype}"
+        place.mkdir()
+        save_file({"embeddings": table.astype(dtype)}, place / "model.safetensors")
+        (place / "tokenizer.json").write_bytes((like / "tokenizer.json").read_bytes())
+        (place / "config.json").write_text(json.dumps({"model_type": "model2vec", "normalize": True}))
+        made.append(place)
+    return made
+
+
+def measure(folder: Path, sets: dict[str, list[list[str]]], work: Path, threads: int) -> tuple[list[Row], list[Row]]:
+    """The rows of throughput and of everything else for one model."""
+    throughput, others = [], []
+    for name, rounds in sets.items():
+        found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
+        loads, furthest = {}, 0.0
+        with ExitStack() as stack:
+            asks = {}
+            for engine in ENGINES:
+                loads[engine], asks[engine] = stack.enter_context(process(engine, folder, threads))
+            for number, texts in enumerate(rounds):
+                file = work / "texts.json"
+                file.write_text(json.dumps(texts), encoding="utf-8")
+                order = ENGINES if number % 2 == 0 else ENGINES[::-1]
+                for engine in order:
+                    save = str(work / f"{engine}.npy")
+                    found[engine].append(asks[engine]({"texts": str(file), "save": save}))
+                a, b = (np.load(work / f"{engine}.npy") for engine in ENGINES)
+                furthest = max(furthest, float(np.abs(a - b).max()))
+        row = _throughput(folder.name, name, rounds, found)
+        throughput.append(row)
+        print(row, file=sys.stderr)
+        others.append(_others(folder.name, name, loads, found, furthest))
+    return throughput, others
+
+
+def _throughput(model: str, name: str, rounds: Sequence[Sequence[str]], found: dict[str, list[dict[str, Any]]]) -> Row:
+    seconds = {engine: [each["seconds"] for each in found[engine]] for engine in ENGINES}
+    row: Row = {"model": model, "texts": name, "a round": len(rounds[0])}
+    for engine in ENGINES:
+        rate = [len(texts) / s for texts, s in zip(rounds, seconds[engine], strict=True)]
+        row[f"{engine} texts/s"] = statistics.median(rate)
+    median, low, high = ratios(*(seconds[engine] for engine in ENGINES))
+    row |= {
+        "x": median,
+        "range": f"{low:.2f} to {high:.2f}",
+        "first round x": seconds["model2vec"][0] / seconds["trivec"][0],
+    }
+    cpu = [statistics.median(each["cpu"] for each in found[engine]) for engine in ENGINES]
+    return row | {"CPU time x": cpu[1] / cpu[0]}
+
+
+def _others(
+    model: str, name: str, loads: dict[str, float], found: dict[str, list[dict[str, Any]]], furthest: float
+) -> Row:
+    row: Row = {"model": model, "texts": name, "largest difference": f"{furthest:.1e}"}
+    for engine in ENGINES:
+        single = [1e6 * s for each in found[engine] for s in each["single"]]
+        row[f"{engine} p50 us"], row[f"{engine} p95 us"], _ = percentiles(single)
+    for engine in ENGINES:
+        row[f"{engine} load ms"] = 1e3 * loads[engine]
+    for engine in ENGINES:
+        row[f"{engine} peak MB"] = found[engine][-1]["peak"]
+    return row
+
+
+def main() -> None:
+    """Measure every model, and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shared = Path(__file__).resolve().parents[2] / "shared"
+    published = [shared / "models/potion-base-2M", shared / "models/model2vec-fixtures/test-model-vocab-quantized"]
+    parser.add_argument("folders", type=Path, nargs="*", default=published)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--wide", type=int, default=256, help="numbers in the vectors of the random models; 0: none")
+    parser.add_argument("--data", type=Path, default=shared / "data/scifact")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        worker(*args.worker)
+        return
+    command = f"python -m benchmarks.static --threads {args.threads} --rounds {args.rounds}"
+    head = machine("Two processes on the same cores, one at work at a time.", threads=args.threads, command=command)
+    sets = text_sets(args.data, args.rounds)
+    throughput: list[Row] = []
+    others: list[Row] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        wide = wide_models(work, args.folders[0], args.wide) if args.wide else []
+        for folder in [*args.folders, *wide]:
+            found = measure(folder, sets, work, args.threads)
+            throughput += found[0]
+            others += found[1]
+    fast = (
+        "SciFact, each round with texts of its own; model2vec at its defaults. `x` is how many times as fast trivec "
+        "is: the median of the ratios within each round, and their range; below 1 trivec loses. The first round meets "
+        "words that trivec has not seen yet. `CPU time x`: likewise, of the medians of the CPU time of all threads."
+    )
+    rest = (
+        "The largest difference of any number of any vector. Single texts: every so-many-th of the round's, encoded "
+        "alone right after the round. Load: import, open, first vector. Peak RSS of the process."
+    )
+    digits = dict.fromkeys(("trivec texts/s", "model2vec texts/s"), 0)
+    digits |= {f"{engine} {what}": 0 for engine in ENGINES for what in ("p50 us", "p95 us", "load ms", "peak MB")}
+    tables = [head, Table("throughput", "Throughput", fast, throughput, digits)]
+    tables.append(Table("others", "Exactness, one text, load, memory", rest, others, digits))
+    write(tables, "Static models", args.out, "static")
+
+
+if __name__ == "__main__":
+    main()

@@ -28,7 +28,11 @@ class Readme:
     def __init__(self, work: Path, hub: Path) -> None:
         self.work = work
         text = (ROOT / "README.md").read_text(encoding="utf-8")
-        self.snippets: list[tuple[str, str]] = re.findall(r"```(bash|python)\n(.*?)```", text, flags=re.DOTALL)
+        self.sections: dict[str, list[tuple[str, str]]] = {}
+        """Language and code of the snippets below each heading."""
+        for section in re.split(r"^#+ (?=.*\n\n)", text, flags=re.MULTILINE)[1:]:
+            found = re.findall(r"```(bash|python)\n(.*?)```", section, flags=re.DOTALL)
+            self.sections[section.partition("\n")[0]] = found
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**os.environ, "PATH": path, "HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
 
@@ -47,18 +51,25 @@ class Readme:
 
 @pytest.fixture(scope="session")
 def readme(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Readme:
-    """A folder in which the README's first snippet has run: `minilm` is exported, from a Hub cache that has it.
-
-    The cache has the README's sparse models as well, tiny and with random weights.
-    """
+    """A folder in which the README's first snippet has run: `minilm` is exported, from a Hub cache that has it."""
     base = tmp_path_factory.mktemp("readme")
     shutil.copytree(minilm_checkpoint, _cached(base / "hub", "sentence-transformers/all-MiniLM-L6-v2"))
-    _sparse_models(base / "hub", minilm_checkpoint)
     (base / "work").mkdir()
     (base / "work" / "minilm-checkpoint").symlink_to(minilm_checkpoint)
+    (base / "work" / "scifact").symlink_to(SHARED / "data/scifact")
+    (base / "work" / "potion-base-2M").symlink_to(SHARED / "models/potion-base-2M")
     reader = Readme(base / "work", base / "hub")
-    reader.run(*reader.snippets[0])
+    reader.run(*reader.sections["trivec"][0])
     return reader
+
+
+@pytest.fixture(scope="session")
+def sparse_readme(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Readme:
+    """A folder for the README's section on sparse models; the Hub's cache has them, tiny and with random weights."""
+    base = tmp_path_factory.mktemp("sparse-readme")
+    _sparse_models(base / "hub", minilm_checkpoint)
+    (base / "work").mkdir()
+    return Readme(base / "work", base / "hub")
 
 
 def _cached(hub: Path, name: str) -> Path:
@@ -95,6 +106,11 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared with its data and models is not beside this checkout")
     return SHARED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The README first: it takes longest, and the tests of a file run in one process."""
+    items.sort(key=lambda item: not Path(item.fspath).name.startswith("test_readme"))
 
 
 @pytest.fixture(autouse=True)

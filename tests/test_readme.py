@@ -7,6 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 import trivec
 
 if TYPE_CHECKING:
@@ -16,11 +18,25 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+SPARSE = "Sparse, and BGE-M3"  # in test_readme_sparse.py, and so in another process
+SHARED = ("Milvus", "Static vectors")  # which read what lies beside the checkout
+
+
 def test_every_snippet_runs(readme: "Readme") -> None:
-    assert len(readme.snippets) >= 6
-    for language, code in readme.snippets[1:]:  # the first has run: it made `minilm`
-        readme.run(language, code)
+    assert len(readme.sections) >= 12
+    assert {SPARSE, *SHARED} < readme.sections.keys()
+    for title, snippets in readme.sections.items():
+        for language, code in snippets[title == "trivec" :]:  # the first has run: it made `minilm`
+            if title not in (SPARSE, *SHARED):
+                readme.run(language, code)
     assert (readme.work / "vectors.npy").exists()
+
+
+@pytest.mark.parametrize("title", SHARED)
+def test_snippets_on_shared_data(readme: "Readme", shared: Path, title: str) -> None:
+    assert readme.sections[title]
+    for language, code in readme.sections[title]:
+        readme.run(language, code)
 
 
 def test_the_example_is_short_and_comes_first() -> None:

@@ -1,5 +1,7 @@
 """Shared by the tests of the exporter."""
 
+from typing import Any
+
 import pytest
 
 from trivec._texts import verification_texts
@@ -10,3 +12,19 @@ def texts() -> list[str]:
     """Every seventh verification text: all kinds, 1 to over 512 tokens, and the empty one."""
     found = [text.text for text in verification_texts()][::7]
     return found if "" in found else [*found, ""]
+
+
+@pytest.fixture(scope="session")
+def twins() -> Any:
+    """pymilvus.model, which installs packages by itself where one is missing: here that fails."""
+    pytest.importorskip("pymilvus.model")
+    from pymilvus.model import utils
+    from pymilvus.model.utils import dependency_control
+
+    def refuse(package: str, *_: object) -> None:
+        raise AssertionError(f"pymilvus.model wants to install {package}")
+
+    utils.prompt_install = dependency_control.prompt_install = refuse
+    import pymilvus.model
+
+    return pymilvus.model

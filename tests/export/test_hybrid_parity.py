@@ -13,6 +13,7 @@ import pytest
 import sparse_models as made
 import torch
 import transformers as hf
+from scipy.sparse import csr_array
 from test_gte import MULTILINGUAL, Published, draw, write
 
 import trivec
@@ -23,6 +24,7 @@ from trivec._multi import MultiVectors
 from trivec._session import Session
 from trivec._sparse import SparseVector, SparseVectors
 from trivec._texts import verification_texts
+from trivec.integrations import milvus
 from trivec_export._gte import convert
 
 Floats = npt.NDArray[np.float32]
@@ -105,6 +107,33 @@ def assert_equal(ours: HybridVectors, theirs: HybridVectors, atol: float = 1e-4)
         assert isinstance(ours.colbert, MultiVectors)
         np.testing.assert_array_equal(ours.colbert.offsets, theirs.colbert.offsets)
         np.testing.assert_allclose(ours.colbert.vectors, theirs.colbert.vectors, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_milvus_function_equals_its_twin(m3: M3, twins: Any, normalized: bool) -> None:
+    heads: dict[str, Any] = {"return_colbert_vecs": True, "normalize_embeddings": normalized}
+    twin = twins.hybrid.BGEM3EmbeddingFunction(
+        str(m3.folder.parent / "checkpoint"),
+        device="cpu",
+        colbert_dim=COLBERT,
+        passage_max_length=LENGTH,
+        **heads,
+    )
+    ours = milvus.BGEM3EmbeddingFunction(m3.folder, device="cpu", threads=1, passage_max_length=LENGTH, **heads)
+    assert ours.dim == twin.dim
+    texts = [*VARIED[:40:2], *VARIED[-2:]]
+    for method in ("encode_queries", "encode_documents", "__call__"):
+        mine, theirs = getattr(ours, method)(texts), getattr(twin, method)(texts)
+        assert mine.keys() == theirs.keys() == {"dense", "sparse", "colbert_vecs"}
+        for part in ("dense", "colbert_vecs"):
+            assert isinstance(mine[part], list)
+            for one, other in zip(mine[part], theirs[part], strict=True):
+                assert (type(one), one.dtype, one.shape) == (np.ndarray, np.float32, other.shape)
+                np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * max(1, np.abs(other).max()))
+        assert isinstance(mine["sparse"], csr_array)
+        assert mine["sparse"].shape == theirs["sparse"].shape
+        assert abs(mine["sparse"] - theirs["sparse"]).max() < 1e-4
+        assert list(mine["sparse"])[0].shape == mine["sparse"][0].shape == (1, 250002)  # noqa: RUF015 - as users write
 
 
 # ------------------------------------------------------------------------------------------------------------ BGE-M3
@@ -376,3 +405,32 @@ def test_mgte_has_no_colbert_head(mgte: tuple[Path, Path]) -> None:
         mixed = [(d + 3 * s) / 4 for d, s in zip(scores["dense"], scores["sparse"], strict=True)]
         assert scores["sparse+dense"] == pytest.approx(mixed, rel=1e-5)
         assert scores["dense"][1] == pytest.approx(1, abs=1e-5)
+
+
+def test_the_milvus_function_equals_the_published_code(mgte: tuple[Path, Path], texts: list[str]) -> None:
+    """The twin loads the model through remote code, which is not at hand."""
+    checkpoint, folder = mgte
+    some = texts[::6]
+    wanted = published(checkpoint, some)
+    assert wanted.dense is not None
+    assert isinstance(wanted.sparse, SparseVectors)
+    ours = milvus.MGTEEmbeddingFunction(folder, threads=1)
+    whole = wanted.dense.shape[1]
+    assert ours.dim == {"dense": whole, "sparse": 300}
+    for method in (ours.encode_queries, ours.encode_documents, ours):
+        found = method(some)
+        assert found.keys() == {"dense", "sparse"}
+        np.testing.assert_allclose(np.stack(found["dense"]), wanted.dense, rtol=0, atol=1e-4)
+        assert abs(found["sparse"] - wanted.sparse.to_scipy()).max() < 1e-4
+    short = milvus.MGTEEmbeddingFunction(folder, threads=1, dimensions=20, return_sparse=False)
+    assert short.dim == {"dense": 20, "sparse": 300}
+    cut = wanted.dense[:, :20] / np.linalg.norm(wanted.dense[:, :20], axis=1, keepdims=True)
+    found = short.encode_documents(some)
+    assert found.keys() == {"dense"}
+    np.testing.assert_allclose(np.stack(found["dense"]), cut, rtol=0, atol=1e-4)
+    raw = milvus.MGTEEmbeddingFunction(folder, threads=1, dimension=20, normalize_embeddings=False)
+    lengths = np.linalg.norm(np.stack(raw.encode_documents(some)["dense"]), axis=1)
+    assert np.abs(lengths - 1).max() > 0.1
+    for wrong in (0, whole + 1, 1.5):
+        with pytest.raises(trivec.InputError, match=f"dimensions must be between 1 and {whole}, got"):
+            milvus.MGTEEmbeddingFunction(folder, dimensions=wrong)  # type: ignore[arg-type]

@@ -13,16 +13,19 @@ import numpy.typing as npt
 import pytest
 import sparse_models as made
 import torch
+from scipy.sparse import csr_array
 from sentence_transformers import SparseEncoder as Oracle
 from sentence_transformers.base.modules import Router
 from sentence_transformers.base.modules.transformer import Transformer
 from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
+from transformers import PreTrainedTokenizerBase
 
 import trivec
 from trivec import _load
 from trivec._sparse import SparseVectors
 from trivec._sparse_encoder import SparseEncoder
 from trivec._texts import verification_texts
+from trivec.integrations import milvus
 
 Floats = npt.NDArray[np.float32]
 PROMPTS = {"query": "find this: ", "document": "passage: ", "odd": "odd "}
@@ -469,3 +472,39 @@ def test_documents_alone(models: Callable[[str], Model], texts: list[str]) -> No
         assert encoder.encode_document(texts).equals(both.encode_document(texts))
         with pytest.raises(trivec.InputError, match="task 'query' is no route of this model"):
             encoder.encode_query(texts)
+
+
+# ------------------------------------------------------------------------------------------------------------ Milvus
+@pytest.mark.parametrize("kept", [None, 7])
+def test_the_milvus_function_equals_its_twin(
+    models: Callable[[str], Model], texts: list[str], twins: Any, monkeypatch: pytest.MonkeyPatch, kept: int | None
+) -> None:
+    # transformers 5 has no batch_encode_plus any more
+    monkeypatch.setattr(PreTrainedTokenizerBase, "batch_encode_plus", PreTrainedTokenizerBase.__call__, raising=False)
+    found = models("bert")
+    words: dict[str, Any] = {"query_instruction": "find ", "doc_instruction": "text: "}
+    limits: dict[str, Any] = {"k_tokens_query": kept, "k_tokens_document": kept}
+    # Its rows depend on the batch: it takes the maximum over padding as well.
+    twin = twins.sparse.SpladeEmbeddingFunction(str(found.checkpoint), batch_size=1, **words, **limits)
+    ours = milvus.SpladeEmbeddingFunction(found.folder, threads=1, **words, **limits)
+    assert ours.dim == twin.dim == 300
+    for method in ("encode_queries", "encode_documents", "__call__"):
+        mine, theirs = getattr(ours, method)(texts), getattr(twin, method)(texts)
+        assert (type(theirs), mine.shape, mine.dtype) == (csr_array, theirs.shape, theirs.dtype)
+        assert isinstance(mine, csr_array)
+        assert abs(mine - theirs).max() < 1e-4
+        assert theirs.max() > 0.5
+        assert list(mine)[3].shape == mine[3].shape == mine[[3]].shape == (1, 300)
+    one = twin._encode_query("a dog")
+    assert abs(ours._encode_query("a dog").toarray() - one.toarray()).max() < 1e-4
+
+
+def test_milvus_queries_of_an_inference_free_model(models: Callable[[str], Model], texts: list[str]) -> None:
+    """Its twin knows no Router; and it puts no stored prompt before texts."""
+    found = models("router")
+    ours = milvus.SpladeEmbeddingFunction(found.folder, threads=1)
+    for mine, theirs in (
+        (ours.encode_queries(texts), found.oracle.encode_query(texts, prompt="")),
+        (ours.encode_documents(texts), found.oracle.encode_document(texts, prompt="")),
+    ):
+        assert_equal(SparseVectors.from_scipy(mine), theirs)

@@ -1,0 +1,228 @@
+"""Embedding functions with several representations from one run: BGE-M3 and mGTE."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, Unpack
+
+import numpy as np
+
+from trivec._errors import InputError
+from trivec._hybrid import HybridEncoder
+from trivec._pool import normalize
+from trivec.integrations.milvus._base import (
+    BaseEmbeddingFunction,
+    ModelOptions,
+    as_list,
+    check_scipy,
+    logger,
+    open_model,
+    rows_of,
+)
+
+__all__ = ["BGEM3EmbeddingFunction", "MGTEEmbeddingFunction"]
+
+_FLAG = "passage_max_length"
+_INSTEAD = {
+    "query_max_length": f"pymilvus.model encodes queries as passages too; set {_FLAG}.",
+    "devices": 'one encoder runs on one device: device="cuda:0".',
+    "query_instruction_for_retrieval": "pymilvus.model does not apply it; write it before the queries.",
+}
+
+
+class _Hybrid(BaseEmbeddingFunction):
+    """What both functions do alike."""
+
+    def __init__(
+        self,
+        model_name: str | PathLike[str],
+        batch_size: int,
+        device: str | None,
+        use_fp16: bool,
+        heads: Mapping[str, bool],
+        options: Mapping[str, Any],
+    ) -> None:
+        if heads["return_sparse"]:
+            check_scipy()
+        if not any(heads.values()):
+            raise InputError(f"nothing is asked for: set one of {', '.join(heads)}.")
+        options = {**options}
+        if not use_fp16:
+            options.setdefault("precision", "fp32")
+        self.model_name, self.batch_size, self.use_fp16 = model_name, batch_size, use_fp16
+        self._heads = dict(heads)
+        self.model: HybridEncoder = open_model(
+            model_name,
+            device,
+            options,
+            kinds=HybridEncoder,
+            wanted="a model with dense and sparse heads (BGE-M3, mGTE)",
+            instead=_INSTEAD,
+        )
+        self.device = self.model.device
+        if use_fp16 and self.model.precision != "fp16":
+            logger.warning("use_fp16=True has no effect on %s: %s runs there.", self.device, self.model.precision)
+        route = next(iter(self.model.manifest.routes.values()))
+        if heads.get("return_colbert_vecs") and route.multi is None:
+            self.model.close()
+            raise InputError(f"{model_name} has no ColBERT head: leave return_colbert_vecs at False.")
+        self._dims = {"dense": self.model.dim}
+        self._dims |= {"colbert_vecs": route.multi.dim} if route.multi else {}
+        self._dims |= {"sparse": route.sparse.dim} if route.sparse else {}
+
+    @property
+    def dim(self) -> dict[str, int]:
+        """Numbers of a dense vector, of a token's vector where there are such, and terms of the vocabulary."""
+        return dict(self._dims)
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Vectors of texts, as `encode_documents`."""
+        return self._encode(as_list(texts, "texts"))
+
+    def encode_queries(self, queries: Sequence[str]) -> dict[str, Any]:
+        """Vectors of queries; these models read queries and documents alike.
+
+        Returns:
+            What was asked for of: dense, a list of (D,) float32; sparse, csr_array (N, V) float32, of which a row
+            stays (1, V); colbert_vecs, a list of (T, D) float32, without the first token.
+        """
+        return self._encode(as_list(queries, "queries"))
+
+    def encode_documents(self, documents: Sequence[str]) -> dict[str, Any]:
+        """Vectors of documents, as `encode_queries`."""
+        return self._encode(as_list(documents, "documents"))
+
+    def _encode(self, texts: list[str]) -> dict[str, Any]:
+        found = self.model.encode(
+            texts,
+            prompt="",
+            batch_size=self.batch_size,
+            normalize_embeddings=self._normalized(),
+            **self._heads,  # type: ignore[arg-type]  # its keys are return_dense, ...
+        )
+        made: dict[str, Any] = {}
+        if found.dense is not None:
+            made["dense"] = list(self._finish(found.dense))
+        if found.sparse is not None:
+            made["sparse"] = rows_of(found.sparse)  # type: ignore[arg-type]  # a list of texts gives rows
+        if found.colbert is not None:
+            made["colbert_vecs"] = list(found.colbert)
+        return made
+
+    def _normalized(self) -> bool:
+        raise NotImplementedError
+
+    def _finish(self, dense: Any) -> Any:  # noqa: ANN401
+        return dense
+
+
+class BGEM3EmbeddingFunction(_Hybrid):
+    """BGE-M3: dense, sparse and ColBERT vectors from one run.
+
+        ef = BGEM3EmbeddingFunction("BAAI/bge-m3", device="cpu", use_fp16=False)
+        ef.encode_documents(["a text"])  # {"dense": [(1024,)], "sparse": csr_array (1, 250002)}
+
+    Queries and documents are read alike.
+    """
+
+    def __init__(
+        self,
+        model_name: str | PathLike[str] = "BAAI/bge-m3",
+        batch_size: int = 16,
+        device: str | None = None,
+        normalize_embeddings: bool = True,
+        use_fp16: bool = False,
+        return_dense: bool = True,
+        return_sparse: bool = True,
+        return_colbert_vecs: bool = False,
+        *,
+        passage_max_length: int = 512,
+        **kwargs: Unpack[ModelOptions],
+    ) -> None:
+        """Open the model.
+
+        Args:
+            model_name: a folder written by `trivec export`, or a name on the Hub.
+            batch_size: as of `HybridEncoder.encode`.
+            device: "cpu", "cuda", "cuda:1"; None chooses.
+            normalize_embeddings: whether dense and ColBERT vectors get length 1.
+            use_fp16: take the fp16 variant where the device is CUDA; a CPU keeps to fp32.
+            return_dense: whether to give dense vectors.
+            return_sparse: whether to give weights of terms.
+            return_colbert_vecs: whether to give a vector for each token.
+            passage_max_length: tokens at which a text is cut, a query as well. 512 is FlagEmbedding's default, and
+                so the twin's; the model itself reads 8,192.
+            kwargs: ModelOptions.
+
+        Raises:
+            MissingExtraError: scipy is not installed, and sparse vectors are asked for.
+            InputError: nothing is asked for, an unknown argument, or the model is of another kind.
+            Whatever `trivec.load` raises.
+        """
+        heads = {
+            "return_dense": return_dense,
+            "return_sparse": return_sparse,
+            "return_colbert_vecs": return_colbert_vecs,
+        }
+        super().__init__(model_name, batch_size, device, use_fp16, heads, kwargs)
+        self.normalize_embeddings = normalize_embeddings
+        longest = self.model.max_seq_length
+        self.model.max_seq_length = passage_max_length if longest is None else min(longest, passage_max_length)
+
+    def _normalized(self) -> bool:
+        return self.normalize_embeddings
+
+
+class MGTEEmbeddingFunction(_Hybrid):
+    """mGTE: dense and sparse vectors from one run, of texts of up to 8,192 tokens."""
+
+    def __init__(
+        self,
+        model_name: str | PathLike[str] = "Alibaba-NLP/gte-multilingual-base",
+        batch_size: int = 16,
+        device: str | None = "",
+        normalize_embeddings: bool = True,
+        dimensions: int | None = None,
+        use_fp16: bool = False,
+        return_dense: bool = True,
+        return_sparse: bool = True,
+        *,
+        dimension: int | None = None,
+        **kwargs: Unpack[ModelOptions],
+    ) -> None:
+        """Open the model.
+
+        Args:
+            model_name: a folder written by `trivec export`, or a name on the Hub.
+            batch_size: as of `HybridEncoder.encode`.
+            device: "cpu", "cuda", "cuda:1"; None and "" choose.
+            normalize_embeddings: whether dense vectors get length 1.
+            dimensions: keep the first so many numbers of a dense vector; None: all.
+            use_fp16: take the fp16 variant where the device is CUDA; a CPU keeps to fp32.
+            return_dense: whether to give dense vectors.
+            return_sparse: whether to give weights of terms.
+            dimension: another name of `dimensions`, which wins, as there.
+            kwargs: ModelOptions.
+
+        Raises:
+            MissingExtraError: scipy is not installed, and sparse vectors are asked for.
+            InputError: nothing is asked for, an unknown argument, dimensions out of range, or the model is of another
+                kind.
+            Whatever `trivec.load` raises.
+        """
+        heads = {"return_dense": return_dense, "return_sparse": return_sparse}
+        super().__init__(model_name, batch_size, device, use_fp16, heads, kwargs)
+        self.normalize_embeddings = normalize_embeddings
+        wanted, whole = dimensions if dimension is None else dimension, self._dims["dense"]
+        if wanted is not None and (not isinstance(wanted, int | np.integer) or not 1 <= wanted <= whole):
+            self.model.close()
+            raise InputError(f"dimensions must be between 1 and {whole}, got {wanted!r}.")
+        self.dimensions = self._dims["dense"] = whole if wanted is None else int(wanted)
+
+    def _normalized(self) -> bool:
+        return self.normalize_embeddings and self.dimensions == self.model.dim
+
+    def _finish(self, dense: Any) -> Any:  # noqa: ANN401
+        if self.dimensions == self.model.dim:
+            return dense
+        cut = dense[:, : self.dimensions]  # (N, dimensions)
+        return normalize(cut) if self.normalize_embeddings else cut

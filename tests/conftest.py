@@ -6,9 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+if CORES and (worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")):
+    # Each of several processes on a core of its own, before any library counts them: else both start threads for all
+    # cores, which wait for each other.
+    os.sched_setaffinity(0, {sorted(CORES)[int(worker) % len(CORES)]})
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -111,6 +118,15 @@ def shared() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The README first: it takes longest, and the tests of a file run in one process."""
     items.sort(key=lambda item: not Path(item.fspath).name.startswith("test_readme"))
+
+
+@pytest.fixture
+def every_core() -> Iterator[None]:
+    """All cores of the machine, for a test that shares them out."""
+    pinned = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES)
+    yield
+    os.sched_setaffinity(0, pinned)
 
 
 @pytest.fixture(autouse=True)

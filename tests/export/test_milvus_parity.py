@@ -6,6 +6,8 @@ from typing import Any
 import model2vec
 import numpy as np
 import pytest
+import torch
+import transformers as hf
 from architectures import make
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Normalize, Pooling, Transformer
@@ -101,3 +103,43 @@ def test_bm25_function_equals_its_twin_and_reads_its_file(twins: Any, texts: lis
             assert (found.shape, found.dtype) == (wanted.shape, wanted.dtype)
             np.testing.assert_array_equal(found.toarray(), wanted.toarray())
     assert ours.encode_queries(texts)[0].shape == twin._encode_query(texts[0]).shape == (1, twin.dim)
+
+
+class States(torch.nn.Module):
+    """What `optimum-cli export onnx` makes of an encoder: three inputs, the last hidden state."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor) -> Any:
+        return self.model(input_ids, attention_mask, token_type_ids).last_hidden_state
+
+
+def test_onnx_function_equals_its_twin(
+    twins: Any, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = make("albert", tmp_path / "words")
+    (tmp_path / "graph").mkdir()
+    model = hf.AlbertModel.from_pretrained(words, attn_implementation="eager").eval()
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", min=2, max=128)}
+    torch.onnx.export(
+        States(model),
+        tuple(torch.ones(2, 9, dtype=torch.int64) for _ in names),
+        tmp_path / "graph/model.onnx",
+        input_names=names,
+        output_names=["last_hidden_state"],
+        dynamic_shapes=dict.fromkeys(names, sizes),
+        dynamo=True,
+        verbose=False,
+    )
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo_id, filename: str(Path(repo_id) / filename))
+    twin = twins.dense.OnnxEmbeddingFunction(str(tmp_path / "graph"), str(words))
+    ours = milvus.OnnxEmbeddingFunction(tmp_path / "graph", words, threads=1)
+    assert ours.dim == twin.dim
+    some = texts[::4]
+    for method in ("encode_queries", "encode_documents", "__call__"):
+        mine, theirs = getattr(ours, method)(some), getattr(twin, method)(some)
+        assert {(v.dtype, v.shape) for v in mine} == {(np.dtype(np.float32), (ours.dim,))}
+        np.testing.assert_allclose(np.stack(mine), np.stack(theirs), rtol=0, atol=1e-5)

@@ -103,7 +103,7 @@ def test_row_01_the_runtime_needs_no_transformers_and_nothing_is_pinned(
 ) -> None:
     """1: ONNX extras that pin transformers below 4.58, so that pip downgrades it or its holes stay open."""
     extras: dict[str, list[str]] = project["optional-dependencies"]
-    runtime = [*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["safetensors"]]
+    runtime = [*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["static"]]
     assert "transformers" in names(extras["export"])
     assert {"transformers", "torch", "optimum", "sentence-transformers"}.isdisjoint(names(runtime))
     every = [Requirement(line) for lines in (project["dependencies"], *extras.values()) for line in lines]

@@ -116,6 +116,7 @@ class States(torch.nn.Module):
         return self.model(input_ids, attention_mask, token_type_ids).last_hidden_state
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch's exporter
 def test_onnx_function_equals_its_twin(
     twins: Any, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +126,7 @@ def test_onnx_function_equals_its_twin(
     names = ("input_ids", "attention_mask", "token_type_ids")
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens", min=2, max=128)}
     torch.onnx.export(
-        States(model),
+        States(model).eval(),
         tuple(torch.ones(2, 9, dtype=torch.int64) for _ in names),
         tmp_path / "graph/model.onnx",
         input_names=names,

@@ -320,6 +320,8 @@ def test_a_parameter_file_that_cannot_be_used(text: str, message: str, tmp_path:
 
 
 def test_a_parameter_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(trivec.ModelNotFoundError) as caught:
-        BM25().load(tmp_path / "none.json")
-    assert str(caught.value) == f"there is no file '{tmp_path / 'none.json'}' of BM25 parameters. {AGAIN}"
+    (tmp_path / "folder").mkdir()
+    for name in ("none.json", "folder"):
+        with pytest.raises(trivec.ModelNotFoundError) as caught:
+            BM25().load(tmp_path / name)
+        assert str(caught.value) == f"there is no file '{tmp_path / name}' of BM25 parameters. {AGAIN}"

@@ -45,7 +45,7 @@ def read(path: str | Path) -> tuple[Statistics, Parameters]:
     """
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise ModelNotFoundError(f"there is no file {str(path)!r} of BM25 parameters. {_AGAIN}") from error
     except ValueError as error:  # no JSON, or no UTF-8
         raise ModelFormatError(f"{path} is not valid JSON, or only a part of it ({error}). {_AGAIN}") from error

@@ -367,7 +367,7 @@ def profile(model: Model, ids: Ids, runs: int) -> dict[str, tuple[int, float]]:
             str(model.files[0]),
             options,
             providers=["CPUExecutionProvider"],
-            disabled_optimizers=["SkipLayerNormFusion"],
+            disabled_optimizers=["SkipLayerNormFusion", "BiasGeluFusion"],
         )
         for _ in range(runs + 3):
             session.run([model.output], {"input_ids": ids})

@@ -44,7 +44,7 @@ def _same_as_requested(options: ort.SessionOptions) -> None:
 VARIANTS: dict[str, Callable[[ort.SessionOptions], None]] = {
     AS_IT_IS: lambda _: None,
     "with SkipLayerNormFusion": lambda _: None,  # an argument of the session: see _patch
-    "without BiasGeluFusion": lambda _: None,  # likewise
+    "with BiasGeluFusion": lambda _: None,  # likewise
     "with memory patterns": _set("enable_mem_pattern", True),
     "without arena": _set("enable_cpu_mem_arena", False),
     "arena of kSameAsRequested": _same_as_requested,
@@ -70,10 +70,9 @@ def _patch(variant: str) -> None:
         return options, buffers
 
     def session(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
-        if variant == "with SkipLayerNormFusion":
-            named["disabled_optimizers"] = None
-        if variant == "without BiasGeluFusion":
-            named["disabled_optimizers"] = [*named["disabled_optimizers"], "BiasGeluFusion"]
+        if variant.startswith("with ") and variant.endswith("Fusion"):
+            fusion = variant.removeprefix("with ")
+            named["disabled_optimizers"] = [name for name in named["disabled_optimizers"] if name != fusion]
         return session_of(*arguments, **named)
 
     setattr(_session, "_options", options_of)  # noqa: B010 - a type of its own

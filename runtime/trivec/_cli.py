@@ -1,4 +1,4 @@
-"""The command line: `trivec export | encode | verify | info | doctor | similarity`.
+"""The command line: `trivec export | encode | verify | info | doctor | similarity | explain`.
 
 What a command needs is imported when it runs, so that `--help`, `--version` and a mistyped option answer at once.
 """
@@ -37,8 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = args.run(args)
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("trivec: interrupted", file=sys.stderr)
+        _print_notes(error)
         return INTERRUPTED
     except BrokenPipeError:
         _silence_stdout()
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("TRIVEC_DEBUG", "0") not in ("", "0"):
             traceback.print_exc()
         print(f"trivec: error: {' '.join(str(error).split())}", file=sys.stderr)
+        _print_notes(error)
         return 1
     return status
 
@@ -121,6 +123,35 @@ def _similarity(args: argparse.Namespace) -> int:
     return 0
 
 
+def _explain(args: argparse.Namespace) -> int:
+    import json
+
+    from trivec._explain import explain
+    from trivec._explain_text import render
+    from trivec._load import load
+    from trivec.store._call import METHODS
+
+    texts = [_text(argument) for argument in (args.a, args.b) if argument is not None]
+    with load(
+        args.model, device=args.device, precision=args.precision, threads=args.threads, revision=args.revision
+    ) as encoder:
+        found = explain(encoder, texts, method=METHODS[args.task], prompt_name=args.prompt_name, prompt=args.prompt)
+    encoding = sys.stdout.encoding or "ascii"
+    blocks = "█".encode(encoding, "replace").decode(encoding) == "█"
+    if args.json:
+        text = json.dumps(found.as_dict(), ensure_ascii=not blocks, indent=2) + "\n"
+    else:
+        text = render(found, top=args.top, ascii_only=not blocks)
+    print(text.encode(encoding, "replace").decode(encoding), end="")  # a token may be of any script
+    return 0
+
+
+def _print_notes(error: BaseException) -> None:
+    """What an error says beside its message: how to go on, say."""
+    for note in getattr(error, "__notes__", ()):
+        print(f"trivec: {note}", file=sys.stderr)
+
+
 def _text(argument: str) -> str:
     """A text from the command line; `@FILE` is the text of a file, without its last line break."""
     if not argument.startswith("@"):
@@ -150,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_info(commands)
     _add_doctor(commands)
     _add_similarity(commands)
+    _add_explain(commands)
     return parser
 
 
@@ -199,7 +231,8 @@ def _add_encode(commands: "Commands[argparse.ArgumentParser]") -> None:
         allow_abbrev=False,
         help="texts to vectors",
         description="Encode texts in bounded memory. Row i of OUT is text i of INPUT. Files are checked to their end "
-        "before anything is encoded, and OUT appears only when it is complete.",
+        "before anything is encoded. OUT appears when it is complete; until then what is done is in OUT.partial, and "
+        "the same command goes on from there after an interruption of any kind.",
     )
     parser.add_argument("model", metavar="MODEL", help="model folder, or name on the Hub")
     parser.add_argument(
@@ -215,9 +248,11 @@ def _add_encode(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--output",
         metavar="OUT",
         required=True,
-        help=".npy, .npz (sparse rows) or .jsonl file; - for jsonl on stdout",
+        help=".npy, .npz (sparse rows), .jsonl or .parquet file; - for jsonl on stdout",
     )
-    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    parser.add_argument(
+        "--force", action="store_true", help="replace OUT if it exists, and an OUT.partial of another model or options"
+    )
     parser.add_argument("--column", metavar="NAME", default="text", help="column of the texts (default: %(default)s)")
     parser.add_argument(
         "--output-precision",
@@ -225,16 +260,18 @@ def _add_encode(commands: "Commands[argparse.ArgumentParser]") -> None:
         default="float32",
         help="number type of the vectors (default: %(default)s)",
     )
-    parser.add_argument(
-        "--task", choices=("query", "document"), help="encode as encode_query or encode_document do, prompts included"
-    )
-    parser.add_argument("--prompt-name", metavar="NAME", help="one of the model's prompts")
-    parser.add_argument("--prompt", metavar="TEXT", help="text to put before each text")
+    _add_prompt_options(parser)
     parser.add_argument("--max-active-dims", type=int, metavar="N", help="keep the N heaviest terms of a sparse row")
     parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep the first N numbers of a vector")
     parser.add_argument("--normalize", action="store_true", help="divide vectors by their length")
     parser.add_argument(
         "--batch-size", type=int, metavar="N", default=32, help="work of one run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--window",
+        type=_count,
+        metavar="N",
+        help="texts that are encoded at a time, and kept: what an interruption can cost (default: 1024)",
     )
     parser.add_argument(
         "--on-overflow",
@@ -307,6 +344,34 @@ def _add_similarity(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.set_defaults(run=_similarity)
 
 
+def _add_explain(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "explain",
+        allow_abbrev=False,
+        help="what a model makes of a text, or of two",
+        description="Print the tokens of a text, what of it is cut off, its vector or its heaviest terms; of two texts "
+        "also how alike they are, and which terms make them so.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="model folder, or name on the Hub")
+    parser.add_argument("a", metavar="TEXT", help="a text, or @FILE")
+    parser.add_argument("b", metavar="TEXT", nargs="?", help="another one, to compare")
+    _add_prompt_options(parser)
+    parser.add_argument(
+        "--top", type=_count, metavar="N", default=15, help="terms to show at most (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="everything, for programs")
+    _add_load_options(parser)
+    parser.set_defaults(run=_explain)
+
+
+def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--task", choices=("query", "document"), help="encode as encode_query or encode_document do, prompts included"
+    )
+    parser.add_argument("--prompt-name", metavar="NAME", help="one of the model's prompts")
+    parser.add_argument("--prompt", metavar="TEXT", help="text to put before each text")
+
+
 def _add_load_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("auto", *PRECISIONS), default="auto", help="variant to run (default: %(default)s)"
@@ -314,6 +379,12 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: what this process may use)")
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit on the Hub")
+
+
+def _count(argument: str) -> int:
+    if not argument.isdecimal() or int(argument) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {argument!r}")
+    return int(argument)
 
 
 def _precisions(argument: str) -> tuple[str, ...]:

@@ -1,26 +1,30 @@
 """`trivec encode`: texts from a file or stdin to vectors in a file, in bounded memory.
 
 A file is read twice: first to its end, to check and count its rows, so that a bad last row costs seconds and not the
-hours before it; then in windows. The output is written beside its final place and renamed when complete.
+hours before it; then in windows. What is done is kept beside the output, as `trivec.store` does it, until that is
+complete.
 """
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from trivec._base import BaseEncoder
 from trivec._encoders import DenseEncoder
 from trivec._errors import InputError, NonFiniteError, TruncationError
 from trivec._hybrid import HybridVectors
 from trivec._load import load
-from trivec._read import Texts, open_texts
-from trivec._writers import Encoded, JsonlWriter, Writer, make_writer
+from trivec._read import open_texts
+from trivec.store._call import METHODS, fingerprint_of_call, spelled_out
+from trivec.store._formats import FORMATS
+from trivec.store._jsonl import write_lines
+from trivec.store._layout import Head, Layout, Vectors, parts_of
+from trivec.store._write import Encoded, check_target, write_blocks
 
 WINDOW = 1024  # texts and vectors in memory at once
 _DENSE_OPTIONS = {
@@ -37,22 +41,30 @@ def encode(args: argparse.Namespace) -> int:
     with load(
         args.model, device=args.device, precision=args.precision, threads=args.threads, revision=args.revision
     ) as encoder:
-        methods: dict[str | None, Callable[..., Any]] = {
-            None: encoder.encode,
-            "query": encoder.encode_query,
-            "document": encoder.encode_document,
-        }
-        options = _options(encoder, args)
+        method = METHODS[args.task]
+        options = {"prompt_name": args.prompt_name, "prompt": args.prompt, **_options(encoder, args)}
 
-        def run(block: list[str]) -> Encoded:
-            vectors: Encoded = methods[args.task](block, args.prompt_name, args.prompt, **options)
+        def run(block: list[str]) -> Vectors:
+            vectors: Vectors = getattr(encoder, method)(block, **options)
             return vectors
 
         blank = run([])  # (0, D) of the output's type; a wrong option ends here, before anything is written
-        started = time.perf_counter()
-        with _writer(target, blank) as writer, _bar(texts.total, args.progress) as advance:
-            count = _stream(texts, run, writer, advance)
-        _report(encoder, count, blank, time.perf_counter() - started)
+        started, window = time.perf_counter(), args.window or WINDOW
+        with contextlib.closing(texts.read()) as rows, _bar(texts.total, args.progress) as advance:
+            if target is None:
+                count, resumed = _print(_blocks(run, rows, 0, window), advance), 0
+            else:
+                head = Head(Layout.of(blank), fingerprint_of_call(encoder, spelled_out(encoder, method, options)), None)
+                _, count, resumed = write_blocks(
+                    target,
+                    head,
+                    rows,
+                    lambda rest, before: _blocks(run, rest, before, window),
+                    overwrite=args.force,
+                    start_over="--force",
+                    advance=advance,
+                )
+        _report(encoder, count, resumed, blank, time.perf_counter() - started)
     return 0
 
 
@@ -74,34 +86,43 @@ def _options(encoder: BaseEncoder, args: argparse.Namespace) -> dict[str, Any]:
     return {**common, "max_active_dims": args.max_active_dims}
 
 
-def _stream(texts: Texts, run: Callable[[list[str]], Encoded], writer: Writer, advance: Callable[[int], object]) -> int:
-    """Encode and write window by window; the number of texts."""
+def _blocks(run: Callable[[list[str]], Vectors], rows: Iterator[str], count: int, window: int) -> Encoded:
+    """Texts and their vectors, window by window; `count` texts came before them."""
+    while block := list(islice(rows, window)):
+        try:
+            vectors = run(block)
+        except (InputError, TruncationError, NonFiniteError) as error:
+            raise type(error)(f"in the block that starts at text {count} (counted from 0): {error}") from error
+        yield block, vectors
+        count += len(block)
+
+
+def _print(blocks: Encoded, advance: Callable[[int], object]) -> int:
+    """Write lines of JSON to stdout; the number of texts."""
     count = 0
-    with contextlib.closing(texts.read()) as rows:
-        while block := list(islice(rows, WINDOW)):
-            try:
-                vectors = run(block)
-            except (InputError, TruncationError, NonFiniteError) as error:
-                raise type(error)(f"in the block that starts at text {count} (counted from 0): {error}") from error
-            writer.write(block, vectors)
-            count += len(block)
-            advance(len(block))
+    for block, vectors in blocks:
+        write_lines(sys.stdout.buffer, block, parts_of(vectors))
+        count += len(block)
+        advance(len(block))
     return count
 
 
-def _report(encoder: BaseEncoder, count: int, blank: Encoded, seconds: float) -> None:
-    rate = count / max(seconds, 1e-9)
+def _report(encoder: BaseEncoder, count: int, resumed: int, blank: Vectors, seconds: float) -> None:
+    rate = (count - resumed) / max(seconds, 1e-9)
     if isinstance(blank, HybridVectors):
         kind = "dense and sparse"
     else:
         kind = f"dim {blank.shape[1]} {getattr(blank, 'dtype', 'sparse')}"
+    before = f" ({resumed:,} of them done before)" if resumed else ""
     print(
-        f"{count:,} texts, {kind}, {seconds:.1f} s, {rate:,.1f} texts/s ({encoder.precision} on {encoder.device})",
+        f"{count:,} texts{before}, {kind}, {seconds:.1f} s, {rate:,.1f} texts/s "
+        f"({encoder.precision} on {encoder.device})",
         file=sys.stderr,
     )
     if encoder.truncated:
         print(
-            f"{encoder.truncated:,} of {count:,} texts were longer than {encoder.max_seq_length} tokens and were cut",
+            f"{encoder.truncated:,} of {count - resumed:,} texts were longer than {encoder.max_seq_length} tokens and "
+            "were cut",
             file=sys.stderr,
         )
 
@@ -123,39 +144,11 @@ def _target(out: str, source: str, *, force: bool) -> Path | None:
     if out == "-":
         return None
     path = Path(out)
-    if path.suffix.lower() not in (".npy", ".npz", ".jsonl"):
-        raise InputError(f"the output {out!r} is neither .npy, .npz (sparse) nor .jsonl, nor - for jsonl on stdout.")
-    if not path.parent.is_dir():
+    if path.suffix.lower() not in FORMATS:
         raise InputError(
-            f"there is no folder {str(path.parent)!r} to write {path.name} to. Type: mkdir -p {path.parent}"
+            f"the output {out!r} is neither .npy, .npz (sparse), .jsonl nor .parquet, nor - for jsonl on stdout."
         )
-    if path.exists():
-        if source != "-" and Path(source).exists() and path.samefile(source):
-            raise InputError(f"{out} is the input; it is not overwritten. Choose another name.")
-        if path.is_dir() or not force:
-            raise InputError(f"{out} exists. Choose another name{'' if path.is_dir() else ', or replace it: --force'}.")
+    if path.exists() and source != "-" and Path(source).exists() and path.samefile(source):
+        raise InputError(f"{out} is the input; it is not overwritten. Choose another name.")
+    check_target(path, overwrite=force, start_over="--force")
     return path
-
-
-@contextlib.contextmanager
-def _writer(target: Path | None, blank: Encoded) -> Iterator[Writer]:
-    if target is None:
-        yield JsonlWriter(sys.stdout.buffer)
-        return
-    with _replacing(target) as stream:
-        writer = make_writer(stream, target.suffix.lower(), blank)
-        yield writer
-        writer.finish()
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name when it is complete, and is gone if it never is."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as stream:
-            yield stream
-        part.replace(path)
-    except BaseException:  # Ctrl-C as well
-        part.unlink(missing_ok=True)
-        raise

@@ -47,13 +47,13 @@ def open_texts(name: str, column: str) -> Texts:
 
 def _lines(stream: Iterable[bytes], name: str, _: str) -> TextGenerator:
     """Every line is a text, empty ones too."""
-    for line in _decode(stream, name):
+    for line in decode_lines(stream, name):
         yield line.removesuffix("\n").removesuffix("\r")
 
 
 def _json_lines(stream: Iterable[bytes], name: str, column: str) -> TextGenerator:
     """Strings, or objects whose `column` is one; blank lines are no rows."""
-    for number, line in enumerate(_decode(stream, name), 1):
+    for number, line in enumerate(decode_lines(stream, name), 1):
         if not line.strip():
             continue
         where = f"{name}, line {number}"
@@ -82,7 +82,7 @@ def _csv_rows(stream: Iterable[bytes], name: str, column: str) -> TextGenerator:
     Strict: an open quote or a row of another width raises, where csv's default would swallow or cut text silently.
     """
     csv.field_size_limit(2**31 - 1)  # the default refuses texts of more than 131,072 characters
-    rows = csv.reader(_decode(stream, name), strict=True)
+    rows = csv.reader(decode_lines(stream, name), strict=True)
     try:
         header = next(rows, None)
         if header is None:
@@ -103,7 +103,7 @@ def _csv_rows(stream: Iterable[bytes], name: str, column: str) -> TextGenerator:
         raise InputError(f"{name}, line {rows.line_num} is not valid CSV: {error}") from error
 
 
-def _decode(stream: Iterable[bytes], name: str) -> Iterator[str]:
+def decode_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
     """Lines of UTF-8, ended by a line feed only; a byte order mark is no text."""
     for number, line in enumerate(stream, 1):
         try:

@@ -20,7 +20,7 @@ def similarity(name: str, a: SparseVectors, b: SparseVectors) -> Floats:
     if name == "dot":
         return products
     if name == "cosine":
-        found: Floats = products / np.maximum(a.norms()[:, None] * b.norms(), np.float32(1e-12))
+        found: Floats = products / (_lengths(a)[:, None] * _lengths(b))
         return found
     squares = np.square(a.norms(), dtype=np.float64)[:, None] + np.square(b.norms(), dtype=np.float64)  # (N, M)
     return np.asarray(-np.sqrt(np.maximum(squares - 2.0 * products, 0.0)), dtype=np.float32)
@@ -31,10 +31,16 @@ def similarity_pairwise(name: str, a: SparseVectors, b: SparseVectors) -> Floats
     if name == "dot":
         return a.row_dot(b)
     if name == "cosine":
-        result: Floats = a.row_dot(b) / np.maximum(a.norms() * b.norms(), np.float32(1e-12))
+        result: Floats = a.row_dot(b) / (_lengths(a) * _lengths(b))
         return result
     found = [
         FUNCTIONS[name].pairwise(a[i : i + _BLOCK].to_dense(), b[i : i + _BLOCK].to_dense())
         for i in range(0, len(a), _BLOCK)
     ]
     return np.concatenate([np.zeros(0, dtype=np.float32), *found])
+
+
+def _lengths(rows: SparseVectors) -> Floats:
+    """(N,) norms, and 1 for a row without weights: short ones are not raised to 1e-12, as dense ones are."""
+    norms = rows.norms()
+    return np.where(norms > 0, norms, np.float32(1))

@@ -159,7 +159,7 @@ def test_a_bad_row_is_named_and_nothing_is_lost(
     assert err.count("\n") == 1
 
 
-def test_a_bad_line_of_stdin_leaves_no_file(
+def test_a_bad_line_of_stdin_leaves_what_was_done(
     tiny_model: "TinyModel",
     work: Path,
     set_stdin: SetStdin,
@@ -169,7 +169,7 @@ def test_a_bad_line_of_stdin_leaves_no_file(
     monkeypatch.setattr(_cli_encode, "WINDOW", 2)
     set_stdin(b"a\nb\nc\nd\n\xff\n")
     assert encode(tiny_model, "-o", work / "out.npy") == 1
-    assert files(work) == []
+    assert files(work) == ["out.npy.partial"]
     assert "stdin, line 5 is not UTF-8" in capsys.readouterr().err
 
 
@@ -210,7 +210,7 @@ def test_memory_holds_one_window(
     assert_allclose(vectors, tiny_model.expected(texts), atol=1e-6)
 
 
-def test_ctrl_c_leaves_nothing(
+def test_ctrl_c_leaves_what_was_done(
     tiny_model: "TinyModel",
     work: Path,
     blocks: list[int],
@@ -221,8 +221,9 @@ def test_ctrl_c_leaves_nothing(
     (work / "in.txt").write_text("cat\ndog\nstop\nhere\n", encoding="utf-8")
     assert encode(tiny_model, work / "in.txt", "-o", work / "out.npy") == 130
     assert blocks == [0, 2, 2]
-    assert files(work) == ["in.txt"]
-    assert capsys.readouterr().err == "trivec: interrupted\n"
+    assert files(work) == ["in.txt", "out.npy.partial"]
+    kept = f"trivec: 2 texts are done and kept in {work / 'out.npy.partial'}: the same call goes on from there.\n"
+    assert capsys.readouterr().err == f"trivec: interrupted\n{kept}"
 
 
 def test_a_text_too_long_names_its_block(
@@ -231,7 +232,7 @@ def test_a_text_too_long_names_its_block(
     monkeypatch.setattr(_cli_encode, "WINDOW", 2)
     (work / "in.txt").write_text(f"cat\ndog\nbird\n{'cat ' * 30}\n", encoding="utf-8")
     assert encode(tiny_model, work / "in.txt", "-o", work / "out.npy", "--on-overflow", "error") == 1
-    assert files(work) == ["in.txt"]
+    assert files(work) == ["in.txt", "out.npy.partial"]
     error = capsys.readouterr().err
     assert "in the block that starts at text 2 (counted from 0): 1 of 2 texts are longer than 16 tokens" in error
 
@@ -349,7 +350,7 @@ def test_the_input_is_never_the_output(tiny_model: "TinyModel", work: Path, caps
 @pytest.mark.parametrize(
     ("source", "out", "message"),
     [
-        ("in.txt", "out.parquet", "is neither .npy, .npz (sparse) nor .jsonl, nor - for jsonl on stdout."),
+        ("in.txt", "out.csv", "is neither .npy, .npz (sparse), .jsonl nor .parquet, nor - for jsonl on stdout."),
         ("in.txt", "no/out.npy", "there is no folder"),
         ("in.tsv", "out.npy", "is none of .txt, .jsonl, .csv."),
         ("absent.txt", "out.npy", "there is no file"),

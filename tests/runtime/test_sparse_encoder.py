@@ -583,7 +583,7 @@ def test_encode_writes_sparse_rows(tiny: Tiny, tmp_path: Path, capsys: pytest.Ca
     assert [line["text"] for line in lines] == TEXTS
     assert SparseVectors.from_dicts([line["sparse"] for line in lines], TERMS).equals(expected)
     assert main([*command, str(tmp_path / "rows.npy")]) == 1
-    assert "a .npy file does not hold sparse vectors. Write .npz or .jsonl." in capsys.readouterr().err
+    assert "a .npy file does not hold sparse vectors. Write .npz, .jsonl or .parquet." in capsys.readouterr().err
     assert main([*command, str(tmp_path / "other.npz"), "--truncate-dim", "3"]) == 1
     assert "--truncate-dim: for models of dense vectors alone" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["rows.jsonl", "rows.npz", "texts.jsonl"]
@@ -601,7 +601,7 @@ def test_encode_writes_hybrid_lines(several: Tiny, tmp_path: Path, capsys: pytes
     assert isinstance(expected.sparse, SparseVectors)
     assert SparseVectors.from_dicts([line["sparse"] for line in lines], TERMS).equals(expected.sparse)
     assert main(["encode", str(several.folder), str(source), "-o", str(tmp_path / "out.npz")]) == 1
-    assert "a .npz file does not hold hybrid vectors. Write .jsonl." in capsys.readouterr().err
+    assert "a .npz file does not hold hybrid vectors. Write .jsonl or .parquet." in capsys.readouterr().err
 
 
 def test_similarity_and_info(tiny: Tiny, several: Tiny, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,193 @@
+""".jsonl: an object a line, with the text and its vectors."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from trivec._errors import InputError
+from trivec._multi import MultiVectors
+from trivec._read import decode_lines
+from trivec._sparse import SparseVectors
+from trivec.store._layout import Array, Block, Blocks, Contents, Head, Layout, Parts
+
+_KEYS = ("embedding", "sparse", "colbert")
+
+
+class Row(NamedTuple):
+    """A line of a file."""
+
+    where: str
+    """"x.jsonl, line 3": for messages."""
+    fields: dict[str, Any]
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_jsonl(stream: IO[bytes], _: Head, blocks: Blocks) -> None:
+    """Write the lines of all blocks."""
+    for block in blocks():
+        write_lines(stream, block.texts or [], block.parts)
+
+
+def write_lines(stream: IO[bytes], texts: Sequence[str], parts: Parts) -> None:
+    """A line for each text: "text", and what was made of it.
+
+    "embedding" is a list, "sparse" an object of term ids and weights with "sparse_dim", the size of the vocabulary,
+    beside it, "colbert" a list of lists. Nine digits give every float32 back exactly.
+    """
+    for row, text in enumerate(texts):
+        line = json.dumps({"text": text, **_fields(parts, row)}, ensure_ascii=False)
+        stream.write(line.encode("utf-8") + b"\n")
+
+
+def _fields(parts: Parts, row: int) -> dict[str, Any]:
+    """What a line says beside the text."""
+    fields: dict[str, Any] = {}
+    if parts.dense is not None:
+        fields["embedding"] = _digits(parts.dense[row])
+    if parts.sparse is not None:
+        weights = parts.sparse[row].to_dict()
+        fields["sparse"] = {str(term): float(f"{weight:.9g}") for term, weight in weights.items()}
+        fields["sparse_dim"] = parts.sparse.dim
+    if parts.colbert is not None:
+        fields["colbert"] = [_digits(vector) for vector in parts.colbert[row]]
+    return fields
+
+
+def _digits(vector: Array) -> list[Any]:
+    listed: list[Any] = vector.tolist()
+    return [float(f"{x:.9g}") for x in listed] if vector.dtype.kind == "f" else listed
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def open_jsonl(path: Path) -> Contents:
+    """Look into a file.
+
+    Whole numbers are int8 if one of them is negative, else uint8: lines do not say.
+
+    Raises:
+        InputError: its first line is none of those that `write_lines` writes.
+    """
+    layout = _layout(path)
+    return Contents(Head(layout, None, None), lambda window: _blocks(path, layout, window))
+
+
+def _layout(path: Path) -> Layout:
+    """What the lines hold, from as many of them as it takes to tell."""
+    first = next(_rows(path), None)
+    if first is None:
+        return Layout("dense", 0, "float32")
+    found = [key for key in _KEYS if key in first.fields]
+    if not found:
+        raise InputError(
+            f"{first.where} has none of {', '.join(_KEYS)}; it has: {', '.join(first.fields) or 'nothing'}."
+        )
+    embedding, dim = first.fields.get("embedding"), first.fields.get("sparse_dim")
+    if "embedding" in found and not isinstance(embedding, list):
+        raise InputError(f"{first.where}: expected a list of numbers as embedding, got {json.dumps(embedding)[:60]}.")
+    if "sparse" in found and not isinstance(dim, int):
+        raise InputError(
+            f"{first.where} does not say how large the vocabulary is, as trivec's own lines do in sparse_dim. Read "
+            "such lines with json, and build rows: trivec.SparseVectors.from_dicts(dicts, dim)"
+        )
+    return Layout(
+        "hybrid" if len(found) > 1 or found == ["colbert"] else "dense" if found == ["embedding"] else "sparse",
+        None if embedding is None else len(embedding),
+        None if embedding is None else _number_type(path, embedding),
+        dim if "sparse" in found else None,
+        _colbert_dim(path) if "colbert" in found else None,
+    )
+
+
+def _number_type(path: Path, first: Sequence[Any]) -> str:
+    if not first or not all(isinstance(x, int) for x in first):
+        return "float32"
+    for row in _rows(path):  # the first one decides in practice
+        listed = row.fields.get("embedding")
+        numbers = [x for x in listed if isinstance(x, int)] if isinstance(listed, list) else []
+        if numbers and (min(numbers) < 0 or max(numbers) > 127):
+            return "int8" if min(numbers) < 0 else "uint8"
+    return "uint8"
+
+
+def _colbert_dim(path: Path) -> int:
+    """From the first text that has vectors of tokens."""
+    found = (row.fields.get("colbert") for row in _rows(path))
+    return next((len(v[0]) for v in found if isinstance(v, list) and v and isinstance(v[0], list)), 1)
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    with path.open("rb") as stream:
+        for number, line in enumerate(decode_lines(stream, str(path)), 1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                fields = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{where} is not valid JSON: {error}") from error
+            if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
+                raise InputError(f"{where}: expected an object with a text, got {line.strip()[:60]!r}.")
+            yield Row(where, fields)
+
+
+def _blocks(path: Path, layout: Layout, window: int) -> Iterator[Block]:
+    rows = _rows(path)
+    while listed := list(islice(rows, window)):
+        dense = None if layout.dense_dim is None else _dense(listed, layout)
+        sparse = None if layout.sparse_dim is None else _sparse(listed, layout.sparse_dim)
+        colbert = None if layout.colbert_dim is None else _colbert(listed, layout.colbert_dim)
+        yield Block([row.fields["text"] for row in listed], Parts(dense, sparse, colbert))
+
+
+def _dense(rows: Sequence[Row], layout: Layout) -> Array:
+    """(B, D)."""
+    array = np.empty((len(rows), layout.dense_dim or 0), dtype=layout.dense_dtype)
+    for place, row in enumerate(rows):
+        numbers = row.fields.get("embedding")
+        if not isinstance(numbers, list) or len(numbers) != array.shape[1]:
+            count = len(numbers) if isinstance(numbers, list) else "no"
+            raise InputError(f"{row.where} has {count} numbers in its embedding, the first line {array.shape[1]}.")
+        try:
+            array[place] = numbers
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InputError(f"{row.where}: its embedding is no {array.dtype} vector: {error}") from error
+    return array
+
+
+def _sparse(rows: Sequence[Row], dim: int) -> SparseVectors:
+    parts = []
+    for row in rows:
+        weights = row.fields.get("sparse")
+        try:
+            parts.append(SparseVectors.from_dicts([_mapping(weights)], dim))
+        except InputError as error:
+            raise InputError(f"{row.where}: {error}") from error
+    return SparseVectors.concatenate(parts)
+
+
+def _mapping(weights: object) -> Mapping[str, Any]:
+    if not isinstance(weights, dict):
+        raise InputError("it has no sparse weights, unlike the first line.")
+    return weights
+
+
+def _colbert(rows: Sequence[Row], dim: int) -> MultiVectors:
+    parts = [MultiVectors.empty(0, dim)]
+    for row in rows:
+        vectors = row.fields.get("colbert")
+        if not isinstance(vectors, list):
+            raise InputError(f"{row.where} has no colbert vectors, unlike the first line.")
+        try:
+            array = np.array(vectors, dtype=np.float32).reshape(len(vectors), dim)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{row.where}: its colbert vectors are not of {dim} numbers each: {error}") from error
+        parts.append(MultiVectors.from_arrays([array]))
+    return MultiVectors.concatenate(parts)

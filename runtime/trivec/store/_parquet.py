@@ -1,0 +1,212 @@
+""".parquet: a row a text, for every program that knows tables; pyarrow writes and reads it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+import numpy as np
+
+from trivec._errors import InputError, MissingExtraError
+from trivec._multi import MultiVectors
+from trivec._sparse import SparseVectors
+from trivec.store._layout import Array, Block, Blocks, Contents, Head, Layout, Parts
+
+_KEY = b"trivec"  # of the file's metadata: JSON with the fingerprint and the layout
+_GROUP = 32 << 20  # bytes of vectors in a row group
+_BUFFER = 1 << 20  # bytes of a column that are read at a time
+_MOST = (1 << 31) - 1  # entries of a column in a block
+_ZSTD = ("text", "sparse.indices.list.element")  # floats do not get smaller
+
+
+def arrow() -> tuple[ModuleType, ModuleType]:
+    """The modules pyarrow and pyarrow.parquet.
+
+    Raises:
+        MissingExtraError: they are not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtraError(
+            'a .parquet file needs pyarrow, which is not installed. Type: pip install "trivec[parquet]"'
+        ) from error
+    return pa, pq
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_parquet(stream: IO[bytes], head: Head, blocks: Blocks) -> None:
+    """Write all blocks, a row group in memory.
+
+    Row groups depend on the blocks alone, so equal blocks give equal bytes.
+    """
+    pa, pq = arrow()
+    schema = _schema(pa, head)
+    compression = {name: "zstd" if name in _ZSTD else "none" for name in _leaves(head.layout)}
+    with pq.ParquetWriter(
+        stream, schema, compression=compression, use_dictionary=False, write_statistics=False
+    ) as writer:
+        group, size = [], 0
+        for block in blocks():
+            group += [_table(pa, schema, piece) for piece in _pieces(block)]
+            size += block.parts.nbytes
+            if size >= _GROUP:
+                writer.write_table(pa.concat_tables(group))
+                group, size = [], 0
+        if group:
+            writer.write_table(pa.concat_tables(group))
+
+
+def _pieces(block: Block) -> Iterator[Block]:
+    """A block, or halves of it in which 32 bits count the numbers and the bytes of a column."""
+    texts, parts = block
+    rows, half = parts.rows, parts.rows // 2
+    size = max(parts.nbytes, 4 * sum(map(len, texts or ())))  # a letter has up to 4 bytes
+    if size < _MOST or rows < 2 or texts is None:
+        yield block
+        return
+    for piece in (slice(0, half), slice(half, rows)):
+        yield from _pieces(Block(texts[piece], parts.take(piece)))
+
+
+def _schema(pa: ModuleType, head: Head) -> Any:  # noqa: ANN401 - pyarrow has no types
+    """Columns and metadata."""
+    layout, fields = head.layout, [pa.field("text", pa.string())]
+    if layout.dense_dtype is not None:
+        fields.append(pa.field("dense", pa.list_(pa.from_numpy_dtype(np.dtype(layout.dense_dtype)))))
+    if layout.sparse_dim is not None:
+        lists = {"indices": pa.list_(pa.int32()), "values": pa.list_(pa.float32())}
+        fields.append(pa.field("sparse", pa.struct(lists)))
+    if layout.colbert_dim is not None:
+        fields.append(pa.field("colbert", pa.list_(pa.list_(pa.float32()))))
+    said = {"version": 1, "fingerprint": head.fingerprint, "layout": asdict(layout)}
+    return pa.schema(fields, metadata={_KEY: json.dumps(said).encode()})
+
+
+def _leaves(layout: Layout) -> Iterator[str]:
+    """The paths of the columns in the file."""
+    yield "text"
+    if layout.dense_dim is not None:
+        yield "dense.list.element"
+    if layout.sparse_dim is not None:
+        yield from ("sparse.indices.list.element", "sparse.values.list.element")
+    if layout.colbert_dim is not None:
+        yield "colbert.list.element.list.element"
+
+
+def _table(pa: ModuleType, schema: Any, block: Block) -> Any:  # noqa: ANN401 - pyarrow has no types
+    dense, rows, colbert = block.parts
+    columns = [_strings(pa, block.texts or [])]
+    if dense is not None:
+        columns.append(_lists(pa, np.arange(len(dense) + 1) * dense.shape[1], _flat(pa, dense)))
+    if rows is not None:
+        lists = [_lists(pa, rows.indptr, _flat(pa, values)) for values in (rows.indices, rows.values)]
+        columns.append(pa.StructArray.from_arrays(lists, fields=list(schema.field("sparse").type)))
+    if colbert is not None:
+        tokens, width = colbert.vectors.shape
+        vectors = _lists(pa, np.arange(tokens + 1) * width, _flat(pa, colbert.vectors))
+        columns.append(_lists(pa, colbert.offsets, vectors))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _lists(pa: ModuleType, offsets: Array, values: Any) -> Any:  # noqa: ANN401 - pyarrow has no types
+    """Values end to end as N lists; offsets (N + 1,)."""
+    return pa.ListArray.from_arrays(_flat(pa, offsets.astype(np.int32)), values)
+
+
+def _flat(pa: ModuleType, numbers: Array) -> Any:  # noqa: ANN401 - pyarrow has no types
+    """All numbers, end to end. `pa.array` would do as well, and import pandas where there is one: half a second."""
+    flat = np.ascontiguousarray(numbers).reshape(-1)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
+
+
+def _strings(pa: ModuleType, texts: Sequence[str]) -> Any:  # noqa: ANN401 - pyarrow has no types
+    encoded = [text.encode("utf-8") for text in texts]
+    offsets = np.zeros(len(texts) + 1, dtype=np.int32)
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(texts), buffers)
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def open_parquet(path: Path) -> Contents:
+    """Look into a file.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        InputError: the file cannot be read, or trivec did not write it.
+    """
+    pa, pq = arrow()
+    try:
+        with pq.ParquetFile(path) as file:
+            metadata, rows, names = file.schema_arrow.metadata or {}, file.metadata.num_rows, file.schema_arrow.names
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} is no readable Parquet file: {error}") from error
+    if _KEY not in metadata:
+        raise InputError(
+            f"{path} was not written by trivec: its metadata does not say how its columns ({', '.join(names)}) are to "
+            f"be read. Read it with: pyarrow.parquet.read_table({str(path)!r})"
+        )
+    said = json.loads(metadata[_KEY])
+    if said.get("version") != 1:
+        raise InputError(f"{path} was written by a later version of trivec. Type: pip install --upgrade trivec")
+    head = Head(Layout(**said["layout"]), said["fingerprint"], rows)
+    return Contents(head, lambda window: _blocks(path, head.layout, window))
+
+
+def _blocks(path: Path, layout: Layout, window: int) -> Iterator[Block]:
+    pa, pq = arrow()
+    try:
+        with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:  # by default it holds all of it
+            for batch in file.iter_batches(window, use_threads=False):
+                texts = batch.column("text")
+                if texts.null_count:
+                    raise InputError("a row has no text.")
+                yield Block(texts.to_pylist(), _parts(batch, layout))
+    except KeyError as error:
+        raise InputError(f"{path} lacks a column that it was written with: {error.args[0]}.") from error
+    except (pa.ArrowException, OSError, InputError) as error:
+        raise InputError(f"{path} cannot be read as trivec wrote it: {error}") from error
+
+
+def _parts(batch: Any, layout: Layout) -> Parts:  # noqa: ANN401 - pyarrow has no types
+    dense, sparse, colbert = None, None, None
+    if layout.dense_dim is not None:
+        _, values = _offsets(batch.column("dense"), layout.dense_dim)
+        dense = _numbers(values, layout.dense_dtype).reshape(-1, layout.dense_dim)
+    if layout.sparse_dim is not None:
+        ids, weights = batch.column("sparse").flatten()
+        indptr, indices = _offsets(ids)
+        sparse = SparseVectors(
+            indptr, _numbers(indices, "int32"), _numbers(_offsets(weights)[1], "float32"), layout.sparse_dim
+        )
+    if layout.colbert_dim is not None:
+        offsets, vectors = _offsets(batch.column("colbert"))
+        _, values = _offsets(vectors, layout.colbert_dim)
+        colbert = MultiVectors(_numbers(values, "float32").reshape(-1, layout.colbert_dim), offsets)
+    return Parts(dense, sparse, colbert)
+
+
+def _offsets(lists: Any, length: int | None = None) -> tuple[Array, Any]:  # noqa: ANN401
+    """Where each list starts (N + 1,), and the values end to end."""
+    import pyarrow.compute as pc
+
+    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)  # (N,); of a null NaN
+    if lists.null_count or (length is not None and (lengths != length).any()):
+        raise InputError(f"a row has no vector, or one of another length than {length}.")
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets, lists.flatten()
+
+
+def _numbers(values: Any, dtype: str | None) -> Array:  # noqa: ANN401 - pyarrow has no types
+    """(T,) of an own copy, so that nothing keeps the file's buffers."""
+    found = values.to_numpy(zero_copy_only=False)
+    return np.array(found, dtype=dtype)

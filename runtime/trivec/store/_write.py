@@ -1,0 +1,194 @@
+"""`write`: texts to a file of vectors, through a journal from which it can go on."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trivec._base import BaseEncoder
+from trivec._errors import InputError, TrivecError
+from trivec.store._call import Method, fingerprint_of_call, spelled_out
+from trivec.store._formats import FORMATS, check_kind, format_of, partial, sync_folder
+from trivec.store._journal import Identity, Journal
+from trivec.store._layout import Head, Layout, Vectors, parts_of
+
+Encoded = Generator[tuple[list[str], Vectors], None, None]
+"""Texts with their vectors, block by block."""
+
+
+class Written(NamedTuple):
+    """What `write` did."""
+
+    path: Path
+    rows: int
+    """Texts in the file."""
+    resumed: int
+    """Of which so many were there from an interrupted run."""
+
+
+def write(
+    path: str | os.PathLike[str],
+    encoder: BaseEncoder,
+    texts: Iterable[str],
+    *,
+    window: int = 1024,
+    method: Method = "encode",
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: Callable[[int], object] | None = None,
+    **options: Any,  # noqa: ANN401 - the encoder's own, which checks them
+) -> Written:
+    """Encode texts in bounded memory and write them to a file, whose suffix says how: see `trivec.store`.
+
+    Row i of the file is text i. What is done is kept in PATH.partial, window by window, and PATH appears when it is
+    complete. If this process is killed, interrupted or fails, the same call goes on where it ended: what was done is
+    not encoded again, and the file is the same as without the interruption. The disk holds the vectors twice while PATH
+    is put together.
+
+    Args:
+        path: .parquet, .jsonl, .npy (dense vectors) or .npz (sparse rows).
+        encoder: from `trivec.load`.
+        texts: any iterable; it is read once, two windows at a time in memory.
+        window: texts of a block: what is kept, and what a kill can cost.
+        method: "encode", "encode_query" or "encode_document".
+        resume: go on where an interrupted run of this model, these options and these texts ended. False: start over.
+        overwrite: replace a file that is there; start over where PATH.partial is of another model or other options, and
+            from the window on where it is of other texts.
+        progress: called with the number of texts after each window (a progress bar's `update`).
+        options: of the method: normalize_embeddings=True, precision="int8", pool=...
+
+    Returns:
+        The path, the rows of the file, and how many of them an earlier run had done.
+
+    Raises:
+        InputError: a path that cannot be used or is there already; PATH.partial is of another model, other options or
+            texts; an option or a text that the encoder refuses. What is done is kept.
+        MissingExtraError: a .parquet file, and pyarrow is not installed.
+        OSError: the disk is full, for one. What is done is kept.
+        TruncationError, NonFiniteError, ProviderError, WorkerError: as of `encode_iter`. What is done is kept.
+    """
+    target = Path(path)
+    check_target(target, overwrite=overwrite)
+    _check_arguments(texts, window)
+    spelled = spelled_out(encoder, method, options)
+    loaded: Any = encoder  # of one of the classes that have `encode`
+    blank = loaded.encode([], **{name: value for name, value in spelled.items() if name not in ("pool", "device")})
+    head = Head(Layout.of(blank), fingerprint_of_call(encoder, spelled), None)
+
+    def encoded(rest: Iterator[str], before: int) -> Encoded:
+        return _in_step(encoder, rest, before, window, spelled)
+
+    return write_blocks(target, head, iter(texts), encoded, resume=resume, overwrite=overwrite, advance=progress)
+
+
+def fingerprint_of(encoder: BaseEncoder, *, method: Method = "encode", **options: Any) -> str:  # noqa: ANN401
+    """The fingerprint that `write(path, encoder, texts, method=method, **options)` puts into a file.
+
+    Raises:
+        InputError: an unknown method, prompt or task.
+    """
+    return fingerprint_of_call(encoder, spelled_out(encoder, method, options))
+
+
+def check_target(path: Path, *, overwrite: bool, start_over: str = "overwrite=True") -> None:
+    """Raise InputError where a file must not or cannot be written; MissingExtraError where pyarrow is missing."""
+    format_of(path)
+    if not path.parent.is_dir():
+        raise InputError(
+            f"there is no folder {str(path.parent)!r} to write {path.name} to. Type: mkdir -p {path.parent}"
+        )
+    if path.is_dir():
+        raise InputError(f"{path} exists. Choose another name.")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists. Choose another name, or replace it: {start_over}.")
+
+
+def write_blocks(
+    path: Path,
+    head: Head,
+    texts: Iterator[str],
+    encoded: Callable[[Iterator[str], int], Encoded],
+    *,
+    resume: bool = True,
+    overwrite: bool = False,
+    start_over: str = "overwrite=True",
+    advance: Callable[[int], object] | None = None,
+) -> Written:
+    """Write what `encoded` makes of the texts that are not done yet.
+
+    Args:
+        path: the file, checked.
+        head: its layout and fingerprint.
+        texts: all of them.
+        encoded: gives blocks, for the texts that are left and how many there were before them.
+        resume: as of `write`.
+        overwrite: as of `write`.
+        start_over: what to type for `overwrite`, for messages.
+        advance: called with the number of texts after each block, and of those that were done.
+    """
+    check_kind(path, head.layout)
+    keeps_texts = FORMATS[path.suffix.lower()].keeps_texts
+    identity = Identity(head.fingerprint or "", asdict(head.layout), keeps_texts)
+    done = advance or (lambda _: None)
+    with Journal(partial(path), identity, resume=resume, overwrite=overwrite, start_over=start_over) as journal:
+        left = journal.skip(texts, done)
+        resumed = journal.rows
+        try:
+            with closing(encoded(left, resumed)) as blocks:
+                for block, vectors in blocks:
+                    journal.append(block, parts_of(vectors))
+                    done(len(block))
+            _join(path, journal, head._replace(rows=journal.rows))
+        except BaseException as error:  # Ctrl-C as well
+            if journal.rows:
+                error.add_note(
+                    f"{journal.rows:,} texts are done and kept in {journal.path}: the same call goes on from there."
+                )
+            raise
+        return Written(path, journal.rows, resumed)
+
+
+def _join(path: Path, journal: Journal, head: Head) -> None:
+    """Put the file together beside its place, and give it its name."""
+    joined = path.with_name(f"{path.name}.partial.joined")
+    try:
+        with joined.open("wb") as stream:
+            FORMATS[path.suffix.lower()].write(stream, head, journal.blocks)
+            stream.flush()
+            os.fsync(stream.fileno())
+        joined.replace(path)
+    except BaseException:
+        joined.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    journal.done()
+
+
+def _in_step(encoder: Any, texts: Iterator[str], before: int, window: int, options: dict[str, Any]) -> Encoded:  # noqa: ANN401
+    """The blocks of `encode_iter`, each with its texts, which are read ahead of it."""
+    held: deque[str] = deque()
+
+    def recorded() -> Iterator[str]:
+        for text in texts:
+            held.append(text)
+            yield text
+
+    try:
+        for vectors in encoder.encode_iter(recorded(), window=window, **options):
+            rows = parts_of(vectors).rows
+            yield [held.popleft() for _ in range(rows)], vectors
+    except TrivecError as error:
+        if before:
+            error.add_note(f"Texts are counted from the {before:,} that an earlier run has done.")
+        raise
+
+
+def _check_arguments(texts: object, window: object) -> None:
+    if not isinstance(window, int) or window < 1:
+        raise InputError(f"window must be a whole number of at least 1, got {window!r}.")
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        came = "one text. Type: [text]" if isinstance(texts, str | bytes) else f"{type(texts).__name__}."
+        raise InputError(f"write takes an iterable of texts, got {came}")

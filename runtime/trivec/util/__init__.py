@@ -1,0 +1,49 @@
+"""Similarities, search, mining and clustering of vectors that are there already, in numpy and in bounded memory.
+
+    from trivec.util import cos_sim, semantic_search
+
+    hits = semantic_search(encoder.encode_query(questions), encoder.encode_document(texts), top_k=5)
+    hits[0]  # [{"corpus_id": 17, "score": 0.83}, ...] for the first question
+
+Names, parameters, defaults and results are those of sentence_transformers.util 6.2, with numpy arrays where it has
+tensors. Vectors come as arrays (memory maps among them), lists of vectors or of numbers, SparseVectors, scipy.sparse
+matrices or torch tensors; torch itself is never imported. What is computed from them does not depend on the sizes of
+chunks: equal rows have equal scores, and of equal scores the lower index comes first.
+"""
+
+from trivec._quantized import quantize_embeddings
+from trivec.util._communities import community_detection
+from trivec.util._embeddings import normalize_embeddings, truncate_embeddings
+from trivec.util._mining import paraphrase_mining, paraphrase_mining_embeddings
+from trivec.util._search import semantic_search
+from trivec.util._similarity import (
+    cos_sim,
+    dot_score,
+    euclidean_sim,
+    manhattan_sim,
+    pairwise_cos_sim,
+    pairwise_dot_score,
+    pairwise_euclidean_sim,
+    pairwise_manhattan_sim,
+)
+
+__all__ = [
+    "community_detection",
+    "cos_sim",
+    "dot_score",
+    "euclidean_sim",
+    "manhattan_sim",
+    "normalize_embeddings",
+    "pairwise_cos_sim",
+    "pairwise_dot_score",
+    "pairwise_euclidean_sim",
+    "pairwise_manhattan_sim",
+    "paraphrase_mining",
+    "paraphrase_mining_embeddings",
+    "quantize_embeddings",
+    "semantic_search",
+    "truncate_embeddings",
+]
+
+for _name in set(__all__) - {"quantize_embeddings"}:  # that one is trivec's own name already
+    globals()[_name].__module__ = __name__

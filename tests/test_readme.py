@@ -47,7 +47,7 @@ def test_the_example_is_short_and_comes_first() -> None:
 
 def test_the_extras_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    named = {extra for group in re.findall(r"trivec\[([a-z,]+)\]", TEXT) for extra in group.split(",")}
+    named = {extra for group in re.findall(r"trivec\[([a-z,-]+)\]", TEXT) for extra in group.split(",")}
     assert named <= set(project["optional-dependencies"])
 
 

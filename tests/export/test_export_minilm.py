@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -47,6 +48,30 @@ def test_int8_keeps_its_gate_and_does_not_change_with_the_batch(minilm: Path, mi
         alone = encoder.encode(text)
         np.testing.assert_allclose(encoder.encode([text] * 64), np.tile(alone, (64, 1)), atol=1e-5)
         np.testing.assert_allclose(encoder.encode([*TEXTS[:40], text])[-1], alone, atol=1e-5)
+
+
+def test_the_adapters_give_the_references_vectors(minilm: Path, minilm_checkpoint: Path) -> None:
+    pytest.importorskip("langchain_core")
+    pytest.importorskip("qdrant_client")
+    from trivec.integrations.langchain import TrivecEmbeddings
+    from trivec.integrations.llama_index import TrivecEmbedding
+    from trivec.integrations.qdrant import QdrantEncoder
+
+    texts, query = TEXTS[:20], "What do stem cells become?"
+    oracle = reference(minilm_checkpoint)
+    documents, question = oracle.encode_document(texts), oracle.encode_query(query)
+    encoder = trivec.load(minilm, device="cpu")
+    langchain, llama_index, qdrant = TrivecEmbeddings(encoder), TrivecEmbedding(encoder), QdrantEncoder(encoder)
+    points: list[Any] = [*qdrant.points(texts)]
+    found: list[tuple[Any, Any]] = [
+        (langchain.embed_documents(texts), langchain.embed_query(query)),
+        (llama_index.get_text_embedding_batch(texts), llama_index.get_query_embedding(query)),
+        ([point.vector["dense"] for point in points], qdrant.query(query)["query"]),
+    ]
+    for rows, row in found:
+        assert least_cosine(np.array(rows, np.float32), documents) >= 0.99999
+        np.testing.assert_allclose(rows, documents, atol=1e-5)
+        np.testing.assert_allclose(row, question, atol=1e-5)
 
 
 def test_sizes(minilm: Path) -> None:

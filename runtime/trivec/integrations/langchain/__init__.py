@@ -1,0 +1,70 @@
+"""LangChain's embeddings on trivec (`pip install "trivec[langchain]"`).
+
+    from langchain_core.vectorstores import InMemoryVectorStore
+    from trivec.integrations.langchain import TrivecEmbeddings  # was: from langchain_huggingface import ...
+
+    store = InMemoryVectorStore(TrivecEmbeddings("minilm"))
+    store.add_texts(["a text", "another"])
+    store.similarity_search("a question", k=1)
+
+Sparse vectors, for hybrid search, are in `trivec.integrations.langchain.qdrant` and `.milvus`: each store wants them in
+a form of its own.
+"""
+
+from typing import cast
+
+from trivec._encoders import DenseEncoder
+from trivec._hybrid import HybridEncoder
+from trivec.integrations._adapter import dense_lists, missing
+from trivec.integrations.langchain._base import FromModel
+
+try:
+    from langchain_core.embeddings import Embeddings
+except ImportError as error:
+    raise missing("langchain-core", '"trivec[langchain]"', error) from error
+
+__all__ = ["TrivecEmbeddings"]
+
+
+class TrivecEmbeddings(FromModel, Embeddings):
+    """Dense vectors of documents and queries, for every vector store of LangChain.
+
+        embeddings = TrivecEmbeddings("minilm", precision="int8", encode_kwargs={"normalize_embeddings": True})
+        embeddings.embed_query("a question")  # list of floats
+
+    Documents are encoded with the model's prompt for documents, queries with that for queries, where it has them.
+    Queries that threads or coroutines ask for at the same time run together (`trivec.Batcher`). A BGE-M3 or mGTE model
+    gives its dense vectors.
+
+    Attributes:
+        encoder: what `trivec.load` returned.
+        fingerprint: sha256 of what decides the vectors of documents; `query_fingerprint` of those of queries. Good as
+            the namespace of a CacheBackedEmbeddings.
+        truncated: texts that were longer than the model reads.
+    """
+
+    _kinds = (DenseEncoder, HybridEncoder)
+    _wanted = "dense vectors. Sparse ones: trivec.integrations.langchain.qdrant and .milvus"
+    _heads = ("dense",)
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Vectors of documents, in order.
+
+        Raises:
+            InputError: no list of texts; the index of what is no text is named, and nothing is encoded.
+            TruncationError: a text is too long, with on_overflow="error".
+            NonFiniteError: a vector is NaN or infinite; the text is named.
+        """
+        return cast("list[list[float]]", dense_lists(self._model.documents(texts)))
+
+    def embed_query(self, text: str) -> list[float]:
+        """The vector of a query. Raises as `embed_documents`."""
+        return cast("list[float]", dense_lists(self._model.query(text)))
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """`embed_documents`, while the event loop goes on; one list at a time."""
+        return await self._model.apart(self.embed_documents, texts)
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """`embed_query`, while the event loop goes on."""
+        return cast("list[float]", dense_lists(await self._model.aquery(text)))

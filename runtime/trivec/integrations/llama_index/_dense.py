@@ -1,0 +1,221 @@
+"""Dense vectors for LlamaIndex."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
+from llama_index.core.callbacks import CallbackManager
+from pydantic import computed_field
+
+from trivec._base import Overflow
+from trivec._encoders import DenseEncoder
+from trivec._errors import InputError
+from trivec._hybrid import HybridEncoder
+from trivec.integrations._adapter import Encoder, Model, TextModel, dense_lists, open_model
+from trivec.integrations.llama_index._base import BATCH, OfModel, name_of
+
+Vector = list[float]
+_OF_THE_PROCESS = ("callback_manager", "embeddings_cache", "rate_limiter")
+"""What a pickle leaves behind."""
+
+
+class TrivecEmbedding(OfModel, BaseEmbedding):
+    """Dense vectors of texts and queries, for every index and vector store of LlamaIndex.
+
+        embed_model = TrivecEmbedding("minilm", precision="int8")
+        index = VectorStoreIndex.from_documents(documents, embed_model=embed_model)
+
+    Texts are encoded with the model's prompt for documents, queries with that for queries, where it has them and no
+    instruction replaces it. A BGE-M3 or mGTE model gives its dense vectors. Safe to use from many threads and
+    coroutines: queries that are asked for at the same time run together, lists of texts one after the other.
+
+    `to_dict()` holds the fingerprint and nothing of the machine (device, threads) or secret (token): an ingestion cache
+    is used again where the vectors are the same and nowhere else, and `from_dict` refuses a model that gives others.
+    LlamaIndex' `embeddings_cache` knows texts alone: give each model one of its own.
+
+    Attributes:
+        encoder: what `trivec.load` returned.
+        fingerprint: sha256 of what decides the vectors of texts; `query_fingerprint` of those of queries.
+        truncated: texts that were longer than the model reads.
+    """
+
+    precision: str = Field(default="fp32", description="The variant of the graph.")
+    normalize: bool = Field(default=True, description="Whether vectors have length 1.")
+    query_instruction: str | None = Field(default=None, description="Put before a query, for the model's own prompt.")
+    text_instruction: str | None = Field(default=None, description="Put before a text, for the model's own prompt.")
+    max_length: int | None = Field(default=None, description="Tokens that are read of a text.")
+    on_overflow: str | None = Field(default=None, description="'error': raise for longer texts.")
+    load_options: dict[str, Any] = Field(default_factory=dict, description="Further arguments of trivec.load.")
+    encode_options: dict[str, Any] = Field(default_factory=dict, description="Options of encode_document.")
+    query_options: dict[str, Any] = Field(default_factory=dict, description="Options of encode_query alone.")
+    _model: Any = PrivateAttr()
+
+    def __init__(
+        self,
+        model_name: Model,
+        *,
+        device: str | None = None,
+        precision: str | None = None,
+        threads: int | None = None,
+        normalize: bool = True,
+        query_instruction: str | None = None,
+        text_instruction: str | None = None,
+        max_length: int | None = None,
+        on_overflow: Overflow | None = None,
+        cache_folder: str | None = None,
+        trust_remote_code: bool = False,  # noqa: ARG002 - there is none to trust
+        load_options: Mapping[str, Any] | None = None,
+        encode_options: Mapping[str, Any] | None = None,
+        query_options: Mapping[str, Any] | None = None,
+        embed_batch_size: int = BATCH,
+        num_workers: int | None = None,
+        callback_manager: CallbackManager | None = None,
+        embeddings_cache: Any = None,  # noqa: ANN401 - a BaseKVStore
+        rate_limiter: Any = None,  # noqa: ANN401 - a BaseRateLimiter
+        fingerprint: str | None = None,
+    ) -> None:
+        """Open the model. The names are those of HuggingFaceEmbedding, and trivec's.
+
+        Args:
+            model_name: a folder written by `trivec export`, a name on the Hub, or what `trivec.load` returns.
+            device: "cpu", "cuda", ...; None: CUDA where it starts, else the CPU.
+            precision: the variant: "fp32", "fp16", "int8"; None: fp16 on CUDA, fp32 on a CPU.
+            threads: CPU threads; None: the cores that this process may use.
+            normalize: give vectors length 1, as HuggingFaceEmbedding does.
+            query_instruction: put before each query; None: the model's "query" prompt, where it has one.
+            text_instruction: put before each text; None: the model's prompt for documents.
+            max_length: tokens that are read of a text; None: as the model says.
+            on_overflow: "error" raises TruncationError where a text is longer than that; else it is cut, and counted
+                in `truncated`.
+            cache_folder: the Hub's cache folder; None: its default.
+            trust_remote_code: accepted; no code of a model repository is ever run here.
+            load_options: further arguments of `trivec.load`, such as {"truncate_dim": 128}.
+            encode_options: options of `encode_document`, and of `encode_query` as well.
+            query_options: options of `encode_query` alone, which win over those.
+            embed_batch_size: texts that LlamaIndex hands over at a time.
+            num_workers: as of BaseEmbedding; lists of texts are encoded one after the other in any case.
+            callback_manager: as of BaseEmbedding.
+            embeddings_cache: as of BaseEmbedding.
+            rate_limiter: as of BaseEmbedding.
+            fingerprint: as `to_dict` wrote it: what the model must have.
+
+        Raises:
+            InputError: no model, one of another kind or fingerprint, or an argument that is unknown or out of range.
+            Whatever `trivec.load` raises.
+        """
+        encoder: Encoder = open_model(
+            model_name,
+            (DenseEncoder, HybridEncoder),
+            "dense vectors. Sparse ones: TrivecSparseEmbedding",
+            {"device": device, "precision": precision, "threads": threads, "cache_dir": cache_folder},
+            load_options,
+        )
+        if max_length is not None:
+            if encoder is model_name:
+                raise InputError(
+                    f"max_length={max_length!r}: for models that are opened here, and {encoder!r} is open already. "
+                    f"Type: encoder.max_seq_length = {max_length!r}"
+                )
+            encoder.max_seq_length = max_length
+        texts, queries = _merged(encode_options, query_options, normalize, text_instruction, query_instruction)
+        model = TextModel(encoder, ("dense",), texts, queries, on_overflow)
+        _check_fingerprint(model, fingerprint)
+        exports = {"export": True} if (load_options or {}).get("export") else {}
+        fields: dict[str, Any] = {
+            "model_name": name_of(model_name, encoder),
+            "precision": encoder.precision,
+            "normalize": normalize,
+            "query_instruction": query_instruction,
+            "text_instruction": text_instruction,
+            "max_length": max_length,
+            "on_overflow": on_overflow,
+            "load_options": {**_stored(encoder), **exports},
+            "encode_options": dict(encode_options or {}),
+            "query_options": dict(query_options or {}),
+            "embed_batch_size": embed_batch_size,
+            "num_workers": num_workers,
+            "callback_manager": callback_manager or CallbackManager([]),
+            "embeddings_cache": embeddings_cache,
+            "rate_limiter": rate_limiter,
+        }
+        super().__init__(**{name: value for name, value in fields.items() if value is not None})
+        self._model = model
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which LlamaIndex stores it."""
+        return "TrivecEmbedding"
+
+    @computed_field(repr=False)  # type: ignore[prop-decorator, untyped-decorator, unused-ignore]
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of everything that decides the vectors of texts."""
+        return cast("TextModel", self._model).fingerprint("document")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As pydantic, without what belongs to this process; LlamaIndex' own would take it from this object too."""
+        state = BaseModel.__getstate__(self)
+        return {**state, "__dict__": {k: v for k, v in state["__dict__"].items() if k not in _OF_THE_PROCESS}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As pydantic; LlamaIndex' own would open the model again, without its runtime settings."""
+        own = {name: None for name in _OF_THE_PROCESS if name in type(self).model_fields}
+        state["__dict__"] = {**own, "callback_manager": CallbackManager([]), **state["__dict__"]}
+        BaseModel.__setstate__(self, state)
+
+    def _get_query_embedding(self, query: str) -> Vector:
+        return cast("Vector", dense_lists(self._model.query(query)))
+
+    def _get_text_embedding(self, text: str) -> Vector:
+        return self._get_text_embeddings([text])[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[Vector]:
+        return cast("list[Vector]", dense_lists(self._model.documents(texts)))
+
+    async def _aget_query_embedding(self, query: str) -> Vector:
+        return cast("Vector", dense_lists(await self._model.aquery(query)))
+
+    async def _aget_text_embedding(self, text: str) -> Vector:
+        return (await self._aget_text_embeddings([text]))[0]
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[Vector]:
+        return await self._text_model().apart(self._get_text_embeddings, texts)
+
+
+def _merged(
+    encode_options: Mapping[str, Any] | None,
+    query_options: Mapping[str, Any] | None,
+    normalize: bool,
+    text_instruction: str | None,
+    query_instruction: str | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of texts and of queries, with LlamaIndex' names for some of them."""
+    texts, queries = dict(encode_options or {}), dict(query_options or {})
+    for options, name, value in (
+        (texts, "normalize_embeddings", normalize),
+        (texts, "prompt", text_instruction),
+        (queries, "prompt", query_instruction),
+    ):
+        if value is not None and options.setdefault(name, value) != value:
+            raise InputError(f"{name} is given twice: {options[name]!r} among the options, and {value!r}.")
+    if text_instruction is not None and "prompt_name" not in queries:
+        queries.setdefault("prompt", None)  # the model's own, not that of texts
+    return texts, queries
+
+
+def _stored(encoder: Encoder) -> dict[str, Any]:
+    """The arguments of `trivec.load` that decide vectors, for a model that is opened again."""
+    names = ("revision", "prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name", "task")
+    found = {name: getattr(encoder._options, name) for name in names}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in found.items() if value}
+
+
+def _check_fingerprint(model: TextModel, expected: str | None) -> None:
+    found = model.fingerprint("document")
+    if expected not in (None, found):
+        raise InputError(
+            f"{model.encoder!r} gives other vectors than those that were stored: its fingerprint is {found}, and "
+            f"{expected} was expected. Take the same model with the same settings, or leave out fingerprint and encode "
+            "everything again."
+        )

@@ -1,0 +1,313 @@
+"""Models whose vectors lie side by side in the points of a collection."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Self, Unpack
+
+from qdrant_client import models
+
+from trivec._base import Overflow
+from trivec._encoders import DenseEncoder
+from trivec._errors import InputError
+from trivec._hybrid import HybridEncoder
+from trivec._sparse_encoder import SparseEncoder
+from trivec.integrations._adapter import Encoder, Head, Model, TextModel, as_list, heads_of, open_model
+from trivec.integrations.qdrant._points import PointId, check_count, described, made
+from trivec.integrations.qdrant._search import Fusion, HybridOptions, Search, check_name, planned
+from trivec.integrations.qdrant._vectors import (
+    METADATA,
+    Collection,
+    Part,
+    check_fingerprints,
+    check_vectors,
+    values,
+    vector_params,
+)
+
+
+class QdrantEncoder:
+    """One or more models whose vectors lie side by side in the points of a collection.
+
+    Dense models give a vector named "dense", sparse ones "sparse", BGE-M3 and mGTE both; ColBERT's vectors, 4 KB a
+    token, come where `names` asks for them. `first + second` has the vectors of both.
+
+    Documents are encoded with the model's prompt for documents, queries with that for queries. Safe to use from many
+    threads and coroutines; pickles.
+
+        m3 = QdrantEncoder("bge-m3", names={"dense": "dense", "sparse": "sparse", "colbert": "colbert"})
+        client.query_points("texts", **m3.hybrid("a question", rerank="colbert"), limit=3)
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        names: Mapping[Head, str] | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+        threads: int | None = None,
+        on_overflow: Overflow | None = None,
+        load_options: Mapping[str, Any] | None = None,
+        encode_options: Mapping[str, Any] | None = None,
+        query_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Open the model.
+
+        Args:
+            model: a folder written by `trivec export`, a name on the Hub, or what `trivec.load` returns.
+            names: which vectors of the model, and what they are called in Qdrant: {"dense": "text", "sparse": "terms",
+                "colbert": "tokens"}. None: dense and sparse ones, by their own names.
+            device: "cpu", "cuda", ...; None: CUDA where it starts, else the CPU.
+            precision: the variant: "fp32", "fp16", "int8"; None: fp16 on CUDA, fp32 on a CPU.
+            threads: CPU threads; None: the cores that this process may use.
+            on_overflow: "error" raises TruncationError where a text is longer than the model reads; else it is cut,
+                and counted in `encoders[i].truncated`.
+            load_options: further arguments of `trivec.load`, such as {"truncate_dim": 128}.
+            encode_options: options of `encode_document`, and of `encode_query` as well.
+            query_options: options of `encode_query` alone, which win over those.
+
+        Raises:
+            InputError: names of vectors that the model does not give, two of one name, a sparse model whose similarity
+                is not the dot product, or an argument that is unknown or out of range.
+            Whatever `trivec.load` raises.
+        """
+        given = {"device": device, "precision": precision, "threads": threads}
+        kinds = (DenseEncoder, SparseEncoder, HybridEncoder)
+        encoder: Encoder = open_model(model, kinds, "vectors", given, load_options)
+        found = heads_of(encoder)
+        named: dict[Head, str] = {head: head for head in found if head != "colbert"}
+        if names is not None:
+            named = dict(names) if isinstance(names, Mapping) else {}
+        if not named or set(named) - set(found) or not all(isinstance(name, str) for name in named.values()):
+            raise InputError(
+                f"names={names!r}: this {type(encoder).__name__} gives {', '.join(found)}. Expected a name for some of "
+                'these: names={"dense": "text"}'
+            )
+        if isinstance(encoder, SparseEncoder) and encoder.similarity_fn_name != "dot":
+            raise InputError(
+                f"{encoder!r} compares by {encoder.similarity_fn_name}, and Qdrant compares sparse vectors by the dot "
+                'product alone. Type: trivec.load(..., similarity_fn_name="dot")'
+            )
+        self._set([Part(TextModel(encoder, tuple(named), encode_options, query_options, on_overflow), named)])
+
+    def __add__(self, other: "QdrantEncoder") -> "QdrantEncoder":
+        """The vectors of both, in one collection.
+
+        Raises:
+            InputError: a name that both have.
+        """
+        if not isinstance(other, QdrantEncoder):
+            return NotImplemented
+        return QdrantEncoder.__new__(QdrantEncoder)._set([*self._parts, *other._parts])
+
+    def __repr__(self) -> str:
+        parts = (f"{part.model.encoder!r} as {', '.join(part.names.values())}" for part in self._parts)
+        return f"QdrantEncoder({'; '.join(parts)})"
+
+    # ---- what it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def encoders(self) -> list[Encoder]:
+        """The encoders, as `trivec.load` returned them."""
+        return [part.model.encoder for part in self._parts]
+
+    @property
+    def names(self) -> list[str]:
+        """What the vectors are called in Qdrant."""
+        return list(self._heads)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """By the vectors' names, the sha256 of everything that decides those of documents.
+
+        A model that is open for queries alone (`task="query"`) has none.
+        """
+        parts = [part for part in self._parts if part.model.encoder._options.task in (None, "document")]
+        return {name: part.model.fingerprint("document") for part in parts for name in part.names.values()}
+
+    def collection(self) -> Collection:
+        """Arguments of `create_collection`: sizes, distances, and the fingerprints as metadata, for `check`.
+
+        Dense vectors are compared as the model says, ColBERT's by MaxSim: the sum over the query's vectors of the
+        greatest dot product. An index of those would hold every token, so none is built: use them to rerank, or set
+        `["vectors_config"]["colbert"].hnsw_config = None` for Qdrant's own default.
+        """
+        return {
+            "vectors_config": self._vectors_config(),
+            "sparse_vectors_config": {
+                name: models.SparseVectorParams() for name, head in self._heads.items() if head == "sparse"
+            },
+            "metadata": {METADATA: self.fingerprints},
+        }
+
+    def check(self, info: models.CollectionInfo) -> None:
+        """Whether a collection is made for these vectors.
+
+        Args:
+            info: what `client.get_collection(name)` returns.
+
+        Raises:
+            InputError: a vector that is not there, or is of another size, distance or kind; or vectors of another
+                model, by the fingerprints of `collection()`, where they were stored.
+        """
+        if not isinstance(info, models.CollectionInfo):
+            raise InputError(
+                f"expected what a collection is, got {type(info).__name__}. Type: "
+                "encoder.check(client.get_collection(name))"
+            )
+        check_vectors(info, self._vectors_config(), [n for n, head in self._heads.items() if head == "sparse"])
+        stored = (getattr(info.config, "metadata", None) or {}).get(METADATA)
+        if stored:
+            check_fingerprints(stored, self.fingerprints)
+
+    # ---- points --------------------------------------------------------------------------------------------------
+
+    def points(
+        self,
+        texts: Sequence[str],
+        *,
+        ids: Sequence[PointId] | None = None,
+        payloads: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[models.PointStruct]:
+        """Points of documents, for `client.upsert`.
+
+        Args:
+            texts: N texts.
+            ids: N whole numbers from 0, or UUIDs; None: random UUIDs, so that nothing is overwritten.
+            payloads: N mappings; None: {"text": text}.
+
+        Raises:
+            InputError: no list of texts, other numbers of ids or payloads, or an id that Qdrant does not take. Nothing
+                is encoded.
+            TruncationError, NonFiniteError: as of the encoder.
+        """
+        listed = as_list(texts)
+        numbers, contents = described(listed, ids, payloads)
+        return made([(part, part.model.documents(listed)) for part in self._parts], numbers, contents)
+
+    async def apoints(
+        self,
+        texts: Sequence[str],
+        *,
+        ids: Sequence[PointId] | None = None,
+        payloads: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[models.PointStruct]:
+        """`points`, while the event loop goes on."""
+        return await self._parts[0].model.apart(lambda: self.points(texts, ids=ids, payloads=payloads))
+
+    def iter_points(
+        self,
+        texts: Iterable[str],
+        *,
+        ids: Iterable[PointId] | None = None,
+        payloads: Iterable[Mapping[str, Any]] | None = None,
+        window: int = 256,
+    ) -> Iterator[models.PointStruct]:
+        """`points` of any number of texts, in bounded memory, for `client.upload_points`.
+
+        Args:
+            texts: texts from any source, which is read as points are taken.
+            ids: at least as many, such as itertools.count(), or None.
+            payloads: at least as many, or None.
+            window: texts that are encoded at a time.
+        """
+        if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+            as_list(texts)  # raises
+        check_count("window", window)
+        return self._stream(
+            iter(texts), None if ids is None else iter(ids), None if payloads is None else iter(payloads), window
+        )
+
+    def _stream(
+        self,
+        texts: Iterator[str],
+        ids: Iterator[PointId] | None,
+        payloads: Iterator[Mapping[str, Any]] | None,
+        window: int,
+    ) -> Iterator[models.PointStruct]:
+        while listed := list(islice(texts, window)):
+            some = None if ids is None else list(islice(ids, len(listed)))
+            contents = None if payloads is None else list(islice(payloads, len(listed)))
+            yield from self.points(listed, ids=some, payloads=contents)
+
+    # ---- queries -------------------------------------------------------------------------------------------------
+
+    def query(self, text: str, using: str | None = None) -> Search:
+        """Arguments of `client.query_points` that search by one vector.
+
+        Args:
+            text: a query.
+            using: the vector's name; None where there is only one.
+
+        Raises:
+            InputError: no text, or no such vector.
+        """
+        part, name = self._one(using)
+        return {"query": values(part, part.model.query(text), [name])[name], "using": name}
+
+    async def aquery(self, text: str, using: str | None = None) -> Search:
+        """`query`, while the event loop goes on."""
+        part, name = self._one(using)
+        return {"query": values(part, await part.model.aquery(text), [name])[name], "using": name}
+
+    def hybrid(
+        self,
+        text: str,
+        *,
+        using: Sequence[str] | None = None,
+        rerank: str | None = None,
+        fusion: Fusion = "rrf",
+        prefetch_limit: int = 100,
+        query_filter: models.Filter | None = None,
+    ) -> Search:
+        """Arguments of `client.query_points` that search by several vectors, and fuse or rerank what they find.
+
+        Args:
+            text: a query; each model encodes it once.
+            using: names of the vectors that search; None: all but ColBERT's and `rerank`.
+            rerank: the name of the vector by whose scores the found points are ordered; None: they are fused.
+            fusion: "rrf", by ranks (reciprocal rank fusion), or "dbsf", by scores (distribution-based).
+            prefetch_limit: points that each vector finds.
+            query_filter: which points are searched.
+
+        Raises:
+            InputError: no text, an unknown name or fusion, or too few vectors.
+        """
+        plan = planned(self._heads, using, rerank, fusion, prefetch_limit, query_filter)
+        found = [values(part, part.model.query(text), plan.names) for part in self._parts_of(plan.names)]
+        return plan.search({name: value for some in found for name, value in some.items()})
+
+    async def ahybrid(self, text: str, **options: Unpack[HybridOptions]) -> Search:
+        """`hybrid` with the same options, while the event loop goes on."""
+        plan = planned(self._heads, **options)
+        found = [values(part, await part.model.aquery(text), plan.names) for part in self._parts_of(plan.names)]
+        return plan.search({name: value for some in found for name, value in some.items()})
+
+    # ---- helpers -------------------------------------------------------------------------------------------------
+
+    def _set(self, parts: Sequence[Part]) -> Self:
+        self._parts = list(parts)
+        self._heads: dict[str, Head] = {}
+        for part in parts:
+            for head, name in part.names.items():
+                if name in self._heads:
+                    raise InputError(f"two vectors are called {name!r}. Give one another name: names={{{head!r}: ...}}")
+                self._heads[name] = head
+        return self
+
+    def _parts_of(self, names: Iterable[str]) -> list[Part]:
+        return [part for part in self._parts if set(part.names.values()) & set(names)]
+
+    def _one(self, using: str | None) -> tuple[Part, str]:
+        """The model of a vector, and the vector's name."""
+        if using is None and len(self._heads) > 1:
+            raise InputError(
+                f"name the vector: using=, one of {', '.join(map(repr, self._heads))}. Or type: hybrid(text)"
+            )
+        name = next(iter(self._heads)) if using is None else using
+        check_name(self._heads, name)
+        return self._parts_of([name])[0], name
+
+    def _vectors_config(self) -> dict[str, models.VectorParams]:
+        """Sizes and distances of dense vectors and of ColBERT's."""
+        return {name: params for part in self._parts for name, params in vector_params(part).items()}

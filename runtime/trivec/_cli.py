@@ -1,4 +1,4 @@
-"""The command line: `trivec export | encode | verify | info | doctor | similarity | explain`.
+"""The command line: `trivec export | encode | verify | info | doctor | similarity | explain | map`.
 
 What a command needs is imported when it runs, so that `--help`, `--version` and a mistyped option answer at once.
 """
@@ -146,6 +146,26 @@ def _explain(args: argparse.Namespace) -> int:
     return 0
 
 
+def _map(args: argparse.Namespace) -> int:
+    from trivec import map as maps
+    from trivec._read import open_texts
+
+    texts = None if args.texts is None else open_texts(args.texts, args.column).read()
+    drawn = maps.write(
+        args.file,
+        args.out,
+        texts=texts,
+        projection=args.projection,
+        vectors=args.vectors,
+        limit=args.limit,
+        max_chars=args.max_chars,
+        overwrite=args.force,
+    )
+    sample = "" if drawn.rows == drawn.total else f" of {drawn.total:,}"
+    print(f"{drawn.rows:,}{sample} texts, {drawn.projection}, {drawn.size / 1e6:.1f} MB: {drawn.path}", file=sys.stderr)
+    return 0
+
+
 def _print_notes(error: BaseException) -> None:
     """What an error says beside its message: how to go on, say."""
     for note in getattr(error, "__notes__", ()):
@@ -182,6 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_similarity(commands)
     _add_explain(commands)
+    _add_map(commands)
     return parser
 
 
@@ -362,6 +383,38 @@ def _add_explain(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     _add_load_options(parser)
     parser.set_defaults(run=_explain)
+
+
+def _add_map(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "map",
+        allow_abbrev=False,
+        help="a stored corpus as a page to look at",
+        description="Write one HTML file that shows a corpus, as `trivec encode` stores it, as a map: a dot for each "
+        "text, to hover, search and zoom. The page makes no request to anywhere.",
+    )
+    parser.add_argument("file", metavar="FILE", help=".parquet, .jsonl, .npy or .npz, of `trivec encode`")
+    parser.add_argument("out", metavar="OUT", help=".html file to write")
+    parser.add_argument(
+        "--texts", metavar="TEXTS", help=".txt (one text a line), .jsonl or .csv, for a .npy or .npz file; - for stdin"
+    )
+    parser.add_argument("--column", metavar="NAME", default="text", help="column of the texts (default: %(default)s)")
+    parser.add_argument(
+        "--projection",
+        choices=("pca", "tsne"),
+        default="pca",
+        help="pca: where the vectors differ most; tsne: neighbours near each other, slow, needs trivec[map] "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--vectors", choices=("dense", "sparse"), help="which, of a file with both (default: dense)")
+    parser.add_argument(
+        "--limit", type=_count, metavar="N", default=50_000, help="texts on the map, of more a sample (default: 50,000)"
+    )
+    parser.add_argument(
+        "--max-chars", type=_count, metavar="N", default=1_000, help="letters of a text on the page (default: 1,000)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    parser.set_defaults(run=_map)
 
 
 def _add_prompt_options(parser: argparse.ArgumentParser) -> None:

@@ -124,6 +124,8 @@ def test_options_of_encoding(tiny_folder: Path) -> None:
         ({"corpus_chunk_size": 0}, "corpus_chunk_size must be a positive integer, got 0."),
         ({"score_function": None}, "score_function must be a function of two blocks of vectors, got None."),
         ({"truncate_dim": 13}, "truncate_dim must be between 1 and 12"),
+        ({"model": "minilm"}, "expected an encoder, got str. Type: trivec.load('minilm')"),
+        ({"model": None}, "expected an encoder, got NoneType. Type: trivec.load(name_or_folder)"),
         ({"sentences": "one text"}, "sentences must be a list of texts, got one text."),
         ({"sentences": ["a", 3]}, "1"),
     ],
@@ -131,7 +133,7 @@ def test_options_of_encoding(tiny_folder: Path) -> None:
 def test_bad_arguments_of_mining(tiny_folder: Path, options: dict[str, Any], message: str) -> None:
     encoder = trivec.load(tiny_folder, device="cpu", threads=1)
     with pytest.raises(InputError) as caught:
-        util.paraphrase_mining(encoder, **{"sentences": TEXTS, **options})
+        util.paraphrase_mining(**{"model": encoder, "sentences": TEXTS, **options})
     assert message in str(caught.value)
 
 

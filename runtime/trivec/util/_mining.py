@@ -1,5 +1,6 @@
 """Pairs of similar texts in one collection."""
 
+import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
@@ -61,8 +62,11 @@ def paraphrase_mining(
         [score, i, j] with i < j for each pair, the greatest score first, equal scores by lower i, then by lower j.
 
     Raises:
-        InputError: something that is no text, a size below 1, or truncate_dim for a model without truncate_dim.
+        InputError: something that is no encoder or no text, a size below 1, or truncate_dim for a model without it.
     """
+    if isinstance(model, str | os.PathLike) or not callable(getattr(model, "encode", None)):  # a str has an `encode`
+        name = f"{model!r:.60}" if isinstance(model, str | os.PathLike) else "name_or_folder"
+        raise InputError(f"expected an encoder, got {type(model).__name__}. Type: trivec.load({name})")
     texts, single = as_texts(sentences, None)
     if single:
         raise InputError("sentences must be a list of texts, got one text. Pairs need two texts at least.")

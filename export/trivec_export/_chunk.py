@@ -95,12 +95,17 @@ def share_transposed(graph: onnx.GraphProto) -> None:
         graph.node.remove(node)
 
 
-def chunk_pool(model: onnx.ModelProto) -> onnx.ModelProto:
+def chunk_pool(model: onnx.ModelProto, tokens: int | None = None, kind: int | None = None) -> onnx.ModelProto:
     """The graph with its vocabulary product and pooling in a Loop over slices of the tokens, or as it is without them.
 
     To be done last: what converts and quantizes graphs looks at the nodes of the main graph alone.
+
+    Args:
+        model: not changed.
+        tokens: of a slice, those of all texts together; None: as many as suit a CPU.
+        kind: element type of the pooled logits; None: onnxruntime is asked, which needs the weights in memory.
     """
-    region = _find(model.graph)
+    region = find_pool(model.graph)
     if region is None:
         return model
     result = skeleton(model)
@@ -112,17 +117,19 @@ def chunk_pool(model: onnx.ModelProto) -> onnx.ModelProto:
     after = 1 + max((i for i, node in enumerate(outside) if source in node.output), default=-1)
     graph.node.extend(outside[:after])
     graph.initializer.extend(model.graph.initializer)
-    kind = _kind(model, region[-1].output[0])
+    kind = _kind(model, region[-1].output[0]) if kind is None else kind
     product = region[0]
     transposed = any(item.name == "transB" and item.i for item in product.attribute)
-    nodes, constants = _loop(region, int(weights[product.input[1]].dims[0 if transposed else 1]), kind)
+    nodes, constants = _loop(
+        region, int(weights[product.input[1]].dims[0 if transposed else 1]), kind, tokens or _TOKENS
+    )
     graph.node.extend(nodes)
     graph.initializer.extend(constants)
     graph.node.extend(outside[after:])
     return result
 
 
-def _find(graph: onnx.GraphProto) -> list[onnx.NodeProto] | None:
+def find_pool(graph: onnx.GraphProto) -> list[onnx.NodeProto] | None:
     """The nodes from the vocabulary product to the pooling over tokens, in order."""
     weights = {tensor.name: tensor for tensor in graph.initializer}
     producer = {name: node for node in graph.node for name in node.output}
@@ -157,7 +164,9 @@ def _kind(model: onnx.ModelProto, tensor: str) -> int:
     return TensorProto.FLOAT16 if tensor_types(model).get(tensor) == "tensor(float16)" else TensorProto.FLOAT
 
 
-def _loop(region: list[onnx.NodeProto], columns: int, kind: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+def _loop(
+    region: list[onnx.NodeProto], columns: int, kind: int, tokens: int
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """Nodes and constants that give what `region` gave: (B, columns) of element type `kind`."""
     source, pool = region[0].input[0], region[-1]
     name = pool.output[0]
@@ -165,7 +174,7 @@ def _loop(region: list[onnx.NodeProto], columns: int, kind: int) -> tuple[list[o
     def own(what: str) -> str:
         return f"{name}/{what}"
 
-    numbers = {"zero": 0, "one": 1, "rows": _TOKENS}
+    numbers = {"zero": 0, "one": 1, "rows": tokens}
     constants = [numpy_helper.from_array(np.array(value, np.int64), own(key)) for key, value in numbers.items()]
     constants += [
         numpy_helper.from_array(np.array([value], np.int64), own(key))

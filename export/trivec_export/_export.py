@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import shutil
+import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from trivec_export._folder import check_new, new_folder
 from trivec_export._part import Part, make_part
 from trivec_export._progress import Progress
 from trivec_export._report import FILE_NAME as REPORT
-from trivec_export._report import render
+from trivec_export._report import cuda_line, render
 from trivec_export._table import Table, make_table
 from trivec_export._tasks import split_tasks
 from trivec_export._texts import calibration_texts, sample
@@ -95,6 +96,8 @@ def run(request: Request, *, quiet: bool) -> Path:
             for precision in request.precisions:
                 with progress.step(f"write {precision}{of}"):
                     written[name][precision] = write_variant(folder, part, precision)
+                if precision == "fp16":
+                    progress.say(f"graph for CUDA{of}: {cuda_line(written[name][precision])}")
             parts[name] = part = part.without_graph()
         tables = _tables(fetched.folder, checkpoint, parts, folder)
         arrays |= {f"{name}.weights": table.weights for name, table in tables.items()}
@@ -105,7 +108,8 @@ def run(request: Request, *, quiet: bool) -> Path:
         _show(progress, variants, verdicts)
         if "fp32" in failed or len(failed) == len(verdicts):
             raise GateError(f"{_complaint(failed, written)} Nothing was written.")
-        _keep(folder, manifest, variants, {p: v for p, v in verdicts.items() if p not in failed})
+        cuda = {name: have["fp16"].cuda for name, have in written.items() if "fp16" in have}
+        _keep(folder, manifest, variants, cuda, {p: v for p, v in verdicts.items() if p not in failed})
         (folder / REPORT).write_text(render(manifest, written, verdicts), encoding="utf-8")
     progress.say(f"wrote {request.out}")
     if failed:
@@ -209,9 +213,13 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _with_variants(manifest: Manifest, variants: Mapping[str, Mapping[str, Variant]]) -> Manifest:
+def _with_variants(
+    manifest: Manifest,
+    variants: Mapping[str, Mapping[str, Variant]],
+    cuda: Mapping[str, Variant | None] = types.MappingProxyType({}),
+) -> Manifest:
     encoders: dict[str, Encoder] = {
-        name: dataclasses.replace(encoder, variants=variants.get(name, {}))
+        name: dataclasses.replace(encoder, variants=variants.get(name, {}), cuda=cuda.get(name))
         for name, encoder in manifest.encoders.items()
     }
     return dataclasses.replace(manifest, encoders=encoders)
@@ -252,8 +260,17 @@ def _emulated_variant(folder: Path, variant: Variant) -> Variant:
     return dataclasses.replace(variant, files=tuple(describe(folder, ref.path) for ref in variant.files), needs=())
 
 
-def _keep(folder: Path, manifest: Manifest, variants: Mapping[str, Mapping[str, Variant]], passed: Verdicts) -> None:
-    """Write the final manifest with gate figures, and delete the files of variants that failed."""
+def _keep(
+    folder: Path,
+    manifest: Manifest,
+    variants: Mapping[str, Mapping[str, Variant]],
+    cuda: Mapping[str, Variant | None],
+    passed: Verdicts,
+) -> None:
+    """Write the final manifest with gate figures, and delete the files of variants that failed.
+
+    A graph for CUDA has no gate: nothing here has run it. It goes where its fp16 variant goes.
+    """
     kept: dict[str, dict[str, Variant]] = {name: {} for name in variants}
     for name, have in variants.items():
         for precision, variant in have.items():
@@ -262,9 +279,10 @@ def _keep(folder: Path, manifest: Manifest, variants: Mapping[str, Mapping[str, 
                 gate = record(passed[precision][name], status)
                 kept[name][precision] = dataclasses.replace(variant, gate=gate)
                 continue
-            for ref in variant.files:
-                (folder / ref.path).unlink()
-    _write_manifest(folder, _with_variants(manifest, kept))
+            graph = cuda.get(name) if precision == "fp16" else None
+            for path in {ref.path for ref in (*variant.files, *(graph.files if graph else ()))}:
+                (folder / path).unlink()
+    _write_manifest(folder, _with_variants(manifest, kept, cuda if "fp16" in passed else {}))
 
 
 def _complaint(failed: Verdicts, written: Mapping[str, Mapping[str, Written]]) -> str:

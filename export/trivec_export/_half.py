@@ -94,7 +94,7 @@ def _emulate(node: onnx.NodeProto, halves: set[str], graph: onnx.GraphProto) -> 
     """Append `node` in float32 to `graph`, with its float16 outputs rounded."""
     copy = graph.node.add()
     copy.CopyFrom(node)
-    _set_type(copy, _FLOAT)
+    set_type(copy, _FLOAT)
     if node.op_type in _COPIES:
         return
     for i, name in enumerate(node.output):
@@ -139,7 +139,7 @@ class _Converter:
             if name in self._floats:
                 copy.input[i] = self._typed(name, kind)
         if kind == _HALF:
-            _set_type(copy, _HALF)
+            set_type(copy, _HALF)
         renamed = [i for i, name in enumerate(node.output) if name in self._outputs & self._floats and kind == _HALF]
         for i in renamed:
             copy.output[i] = f"{node.output[i]}/half"
@@ -237,7 +237,7 @@ def _index_arithmetic(model: onnx.ModelProto, floats: set[str]) -> set[str]:
     return found
 
 
-def _set_type(node: onnx.NodeProto, kind: int) -> None:
+def set_type(node: onnx.NodeProto, kind: int) -> None:
     """Turn the float type in the attributes of a Cast, Constant or ConstantOfShape into `kind`."""
     other = _FLOAT if kind == _HALF else _HALF
     for attribute in node.attribute:

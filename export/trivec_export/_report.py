@@ -48,6 +48,7 @@ def _lines(
             yield from _section(f"int8, layer by layer{title}", _layers(by_precision["int8"].layers))
         if "fp16" in by_precision:
             yield from _section(f"fp16{title}", _half(by_precision["fp16"].kept))
+            yield from _section(f"fp16 for CUDA{title}", _cuda(by_precision["fp16"], failed=_failed(encoder, checks)))
 
 
 def _section(title: str, body: Sequence[str]) -> Iterator[str]:
@@ -155,6 +156,29 @@ def _half(kept: Sequence[str]) -> list[str]:
         f"{len(kept)} nodes stayed fp32: on calibration texts one of their values exceeded a quarter of 65,504.",
         "",
         *(f"- `{name}`" for name in kept),
+    ]
+
+
+def cuda_line(written: Written) -> str:
+    """The layout of the graph for CUDA, and why it is no better one."""
+    if written.cuda is None:
+        return f"none, for {written.why}"
+    return written.cuda.layout + (f", not packed, for {written.why}" if written.why else "")
+
+
+def _failed(encoder: str, checks: Mapping[str, Mapping[str, Check]]) -> bool:
+    return bool(checks["fp16"][encoder].failed)
+
+
+def _cuda(written: Written, *, failed: bool) -> list[str]:
+    if failed:
+        return ["None: the fp16 variant failed."]
+    if written.cuda is None:
+        return [f"None, for {written.why}. On CUDA the fp16 variant runs in batches of texts of one length."]
+    return [
+        f"Layout: {cuda_line(written)}. It is `{written.cuda.files[0].path}`, over the weights of the fp16 variant.",
+        "On the CPU its arithmetic equals that of the fp16 variant. It has no gate, for no GPU has run it here:",
+        "`trivec verify FOLDER --device cuda` runs it on yours, and `auto` takes it there once it has passed.",
     ]
 
 

@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import onnx
+from onnx import TensorProto
 
 from trivec._foreign import NEEDS
 from trivec._integrity import describe
 from trivec._manifest import Variant
+from trivec_export._calibrate import skeleton
 from trivec_export._chunk import chunk_pool
+from trivec_export._cuda import CudaGraph, NoCudaGraph, cuda_graph
+from trivec_export._cuda_check import difference
 from trivec_export._half import convert_half, emulate_half
 from trivec_export._part import Part
 from trivec_export._quantize import LayerReport, quantize
@@ -30,6 +34,10 @@ class Written(NamedTuple):
     """int8: what became of each linear layer."""
     kept: list[str]
     """fp16: the nodes that stay float32 because they would overflow."""
+    cuda: Variant | None = None
+    """fp16: the graph for CUDA over the same weights."""
+    why: str = ""
+    """fp16: why that graph is not packed, or why there is none."""
 
     def worst(self) -> LayerReport | None:
         """The integer layer that is furthest from float32."""
@@ -40,7 +48,8 @@ class Written(NamedTuple):
 def write_variant(folder: Path, part: Part, precision: str) -> Written:
     """Convert a part's graph to a precision and write it, weights beside it, below `folder`.
 
-    For fp16 a float32 graph that rounds as fp16 does is written below `folder / EMULATED`, for verification.
+    For fp16 a float32 graph that rounds as fp16 does is written below `folder / EMULATED`, for verification, and a
+    graph for CUDA beside the fp16 one, where one can be made.
     """
     path = "onnx/model.onnx" if part.name == "main" else f"{part.name}/onnx/model.onnx"
     path = path.replace("model.onnx", f"model{_SUFFIX[precision]}.onnx")
@@ -53,7 +62,41 @@ def write_variant(folder: Path, part: Part, precision: str) -> Written:
         return Written(_write(folder, path, quantized.model, precision), quantized.layers, [])
     half = convert_half(part.graph, calibration)
     _write(folder / EMULATED, path, emulate_half(half.model), precision)
-    return Written(_write(folder, path, half.model, precision), [], half.kept)
+    variant = _write(folder, path, half.model, precision)
+    return Written(variant, [], half.kept, *_write_cuda(folder, part, half.model, variant))
+
+
+def _write_cuda(folder: Path, part: Part, half: onnx.ModelProto, variant: Variant) -> tuple[Variant | None, str]:
+    """Write the graph for CUDA over the weights of a written fp16 variant; None, and why, where there is none."""
+    written = folder / variant.files[0].path
+    outside = skeleton(half)  # the graph before its pooling was put into a loop, with the weights where they are
+    outside.graph.node.extend(half.graph.node)
+    outside.graph.initializer.extend(onnx.load(written, load_external_data=False).graph.initializer)
+    made = cuda_graph(outside, written.parent)
+    if isinstance(made, NoCudaGraph):
+        return None, made.why
+    off = difference(made, written, part.calibration.ids)
+    if off:
+        return None, off
+    target = written.with_name(written.name.replace(".onnx", "_cuda.onnx"))
+    save_graph(made.model, target)
+    data = variant.files[1:] if _has_data(made) else ()
+    return (
+        Variant(
+            files=(describe(folder, target.relative_to(folder).as_posix()), *data),
+            inputs=tuple(value.name for value in made.model.graph.input),
+            output=variant.output,
+            opset=OPSET,
+            needs=NEEDS["fp16"],
+            layout=made.layout,
+        ),
+        made.why,
+    )
+
+
+def _has_data(made: CudaGraph) -> bool:
+    """Whether the graph reads weights from a file."""
+    return any(tensor.data_location == TensorProto.EXTERNAL for tensor in made.model.graph.initializer)
 
 
 def _write(folder: Path, path: str, model: onnx.ModelProto, precision: str) -> Variant:

@@ -21,6 +21,7 @@ FORMAT = 1
 FILE_NAME = "trivec.json"
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 PRECISIONS = ("fp32", "fp16", "int8")
+LAYOUTS = ("rows", "packed", "padded")
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 ACTIVATIONS = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu", "leaky_relu", "elu", "softplus", "mish")
 STEPS = ("dense", "layer_norm", "normalize")
@@ -53,6 +54,9 @@ class Variant:
     """Kinds of device that may run it ("cpu", "cuda"); empty: any."""
     gate: Mapping[str, Any] | None = None
     """Parity figures against the torch reference; None: no gate on record."""
+    layout: str = "rows"
+    """How texts lie in the inputs: `rows` of one length (B, S); `packed` end to end in one row (1, T); or `padded` to
+    the longest of a batch, with their lengths (B,) beside them."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class Encoder:
     """The tokenizer's special ids: they decide how many tokens a prompt has."""
     add_special_tokens: bool = True
     """Whether a text is wrapped in the tokenizer's special tokens, such as [CLS] and [SEP]."""
+    cuda: Variant | None = None
+    """fp16 for CUDA alone, packed or padded, over the weights of the fp16 variant; None: there is none."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +163,12 @@ class Manifest:
     format: int = FORMAT
 
     def files(self, precision: str) -> list[FileRef]:
-        """Every file that one precision of the model needs, each once."""
+        """Every file that one precision of the model needs, each once; with fp16 the graphs for CUDA."""
         found: dict[str, FileRef] = {}
         for encoder in self.encoders.values():
-            refs = (encoder.tokenizer, *(encoder.variants[precision].files if precision in encoder.variants else ()))
+            variants = [encoder.variants[precision]] if precision in encoder.variants else []
+            variants += [encoder.cuda] if precision == "fp16" and encoder.cuda is not None else []
+            refs = (encoder.tokenizer, *(ref for variant in variants for ref in variant.files))
             found.update({ref.path: ref for ref in refs})
         if self.arrays is not None:
             found[self.arrays.path] = self.arrays
@@ -260,6 +268,24 @@ def _check_heads(manifest: Manifest, name: str, route: Route, require: Callable[
         require(bool(multi.output) and multi.dim > 0 and multi.skip >= 0, f"routes.{name}.multi is out of range.")
 
 
+def _check_layout(variant: Variant, where: str, allowed: tuple[str, ...], require: Callable[[bool, str], None]) -> None:
+    """The layout is one that this trivec knows, and that belongs there."""
+    require(
+        variant.layout in LAYOUTS,
+        f"{where}.layout {variant.layout!r} is none of {', '.join(LAYOUTS)}. Type: pip install -U trivec",
+    )
+    require(variant.layout in allowed, f"{where}.layout is {variant.layout!r}; expected {' or '.join(allowed)}.")
+
+
+def _check_cuda(encoder: Encoder, cuda: Variant, where: str, require: Callable[[bool, str], None]) -> None:
+    """The graph for CUDA says what it reads, and stands beside the fp16 variant whose weights it has."""
+    _check_layout(cuda, where, ("packed", "padded"), require)
+    require(bool(cuda.files), f"{where}.files is empty.")
+    require(bool(cuda.inputs), f"{where}.inputs is empty.")
+    require(cuda.needs == ("cuda",), f"{where}.needs is {list(cuda.needs)}; expected ['cuda'].")
+    require("fp16" in encoder.variants, f"{where} is there without the fp16 variant whose weights it reads.")
+
+
 def _check(manifest: Manifest, where: str) -> None:
     """Cross-field rules, each with the field's name in its message."""
 
@@ -314,6 +340,9 @@ def _check(manifest: Manifest, where: str) -> None:
         for precision, variant in encoder.variants.items():
             require(precision in PRECISIONS, f"encoders.{name}: unknown variant {precision!r}; known: {PRECISIONS}.")
             require(bool(variant.files), f"encoders.{name}.variants.{precision}.files is empty.")
+            _check_layout(variant, f"encoders.{name}.variants.{precision}", ("rows",), require)
+        if encoder.cuda is not None:
+            _check_cuda(encoder, encoder.cuda, f"encoders.{name}.cuda", require)
     for precision in PRECISIONS:
         for ref in manifest.files(precision):
             path = PurePosixPath(ref.path)

@@ -1,6 +1,7 @@
 """trivec.json: its exact bytes, its way back, and what is said of a wrong one."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,8 @@ GOLDEN = """\
           "needs": [],
           "gate": {
             "cosine_min": 0.999995
-          }
+          },
+          "layout": "rows"
         }
       },
       "truncation_side": "right",
@@ -94,7 +96,8 @@ GOLDEN = """\
         2,
         3
       ],
-      "add_special_tokens": true
+      "add_special_tokens": true,
+      "cuda": null
     }
   },
   "routes": {
@@ -204,6 +207,68 @@ def test_files_are_listed_once_each_and_only_of_the_variant() -> None:
     manifest = Manifest("dense", 4, both, {"default": Route()}, "default", arrays=FileRef("arrays.npz"))
     assert [ref.path for ref in manifest.files("int8")] == ["tokenizer.json", "int8.onnx", "arrays.npz"]
     assert manifest.precisions() == ["fp32", "int8"]
+
+
+def for_cuda(**changes: Any) -> str:
+    """A manifest with an fp16 variant and a graph for CUDA over its weights, with some fields of that changed."""
+    data = json.loads(GOLDEN)
+    encoder = data["encoders"]["main"]
+    weights = {"path": "onnx/model_fp16.onnx.data"}
+    encoder["variants"]["fp16"] = {"files": [{"path": "onnx/model_fp16.onnx"}, weights], "needs": ["cuda"]}
+    encoder["cuda"] = {
+        "files": [{"path": "onnx/model_fp16_cuda.onnx"}, weights],
+        "inputs": ["input_ids", "position_ids"],
+        "output": "token_embeddings",
+        "opset": 21,
+        "needs": ["cuda"],
+        "layout": "packed",
+        **changes,
+    }
+    return json.dumps(data)
+
+
+def test_a_graph_for_cuda_comes_with_fp16() -> None:
+    manifest = loads(for_cuda())
+    cuda = manifest.encoders["main"].cuda
+    assert cuda is not None and (cuda.layout, cuda.needs, cuda.gate) == ("packed", ("cuda",), None)
+    assert loads(dumps(manifest)) == manifest
+    assert [ref.path for ref in manifest.files("fp16")] == [
+        "tokenizer.json",
+        "onnx/model_fp16.onnx",
+        "onnx/model_fp16.onnx.data",
+        "onnx/model_fp16_cuda.onnx",
+    ]
+    assert "onnx/model_fp16_cuda.onnx" not in [ref.path for ref in manifest.files("fp32")]
+    assert manifest.precisions() == ["fp32", "fp16"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layout": "rows"}, "encoders.main.cuda.layout is 'rows'; expected packed or padded."),
+        ({"layout": "woven"}, "encoders.main.cuda.layout 'woven' is none of rows, packed, padded. Type: pip install"),
+        ({"files": []}, "encoders.main.cuda.files is empty."),
+        ({"inputs": []}, "encoders.main.cuda.inputs is empty."),
+        ({"needs": []}, "encoders.main.cuda.needs is []; expected ['cuda']."),
+        ({"files": [{"path": "../model.onnx"}]}, "the file path '../model.onnx' leaves the model folder."),
+        ({"layout": 3}, "encoders.main.cuda.layout: expected str, got 3."),
+    ],
+)
+def test_a_graph_for_cuda_that_is_wrong(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelFormatError, match=re.escape(message)):
+        loads(for_cuda(**changes))
+
+
+def test_a_graph_for_cuda_without_fp16() -> None:
+    data = json.loads(for_cuda())
+    del data["encoders"]["main"]["variants"]["fp16"]
+    with pytest.raises(ModelFormatError, match="cuda is there without the fp16 variant whose weights it reads"):
+        loads(json.dumps(data))
+
+
+def test_variants_lie_in_rows() -> None:
+    with pytest.raises(ModelFormatError, match=r"variants\.fp32\.layout is 'packed'; expected rows\."):
+        loads(changed(put("encoders.main.variants.fp32.layout", "packed")))
 
 
 def test_precisions_are_those_that_every_encoder_has() -> None:

@@ -16,18 +16,21 @@ class Ceiling(NamedTuple):
 
     fp32: list[float]
     int8: list[float]
+    fp16: list[float] = []  # noqa: RUF012 - never changed
 
     def of(self, precision: str) -> list[float]:
-        """Of "int8", or of everything else."""
-        return self.int8 if precision == "int8" else self.fp32
+        """Of "int8", "fp16", or of everything else."""
+        return {"int8": self.int8, "fp16": self.fp16}.get(precision, self.fp32)
 
 
-def write(folder: Path, hidden: int, inner: int) -> None:
-    """Write KIND-M-K-N.onnx for products of (M, K) by (K, N): float32, and u8 by s8 with a float32 result."""
+def write(
+    folder: Path, hidden: int, inner: int, kinds: Sequence[str] = ("fp32", "int8"), tokens: Sequence[int] = TOKENS
+) -> None:
+    """Write KIND-M-K-N.onnx for products of (M, K) by (K, N): of floats, and u8 by s8 with a float32 result."""
     folder.mkdir(parents=True, exist_ok=True)
-    for rows in TOKENS:
+    for rows in tokens:
         for depth, width in ((hidden, inner), (inner, hidden), (hidden, hidden)):
-            for kind in ("fp32", "int8"):
+            for kind in kinds:
                 save(_product(kind, depth, width), str(folder / f"{kind}-{rows}-{depth}-{width}.onnx"))
 
 
@@ -44,10 +47,12 @@ def best(rounds: Sequence[Mapping[str, float]]) -> Ceiling:
 def _product(kind: str, depth: int, width: int) -> ModelProto:
     """Rows x (M, K) by a constant (K, N) to y (M, N) float32, as trivec's graphs have it: a weight's scale a column."""
     rng = np.random.default_rng(0)
-    if kind == "fp32":
+    result = TensorProto.FLOAT16 if kind == "fp16" else TensorProto.FLOAT
+    if kind != "int8":
         node = helper.make_node("MatMul", ["x", "w"], ["y"])
-        constants: dict[str, npt.NDArray[Any]] = {"w": rng.standard_normal((depth, width), dtype=np.float32)}
-        dtype = TensorProto.FLOAT
+        weight = rng.standard_normal((depth, width), dtype=np.float32)
+        constants: dict[str, npt.NDArray[Any]] = {"w": weight.astype(np.float16) if kind == "fp16" else weight}
+        dtype = result
     else:
         inputs = ["x", "w", "x_scale", "w_scale", "x_zero", "w_zero"]
         node = helper.make_node("MatMulIntegerToFloat", inputs, ["y"], domain="com.microsoft")
@@ -63,7 +68,7 @@ def _product(kind: str, depth: int, width: int) -> ModelProto:
         [node],
         "product",
         [helper.make_tensor_value_info("x", dtype, [None, depth])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, width])],
+        [helper.make_tensor_value_info("y", result, [None, width])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]

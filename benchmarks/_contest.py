@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,7 +89,14 @@ class Outcome:
 class Contest:
     """Contenders, all loaded."""
 
-    def __init__(self, place: Field, contenders: Sequence[Contender], products: Path | None, seconds: float) -> None:
+    def __init__(
+        self,
+        place: Field,
+        contenders: Sequence[Contender],
+        products: Path | None,
+        seconds: float,
+        device: Mapping[str, str] | None = None,
+    ) -> None:
         """Name the contenders.
 
         Args:
@@ -97,12 +104,13 @@ class Contest:
             contenders: in the order of their turns.
             products: the folder of the ceiling's graphs; None where there is none to measure.
             seconds: of each product.
+            device: the "provider" and "device" of the products; None: the CPU's.
         """
         self.place, self.contenders = place, list(contenders)
         self._open = ExitStack()
         self._processes: dict[str, Process] = {}
         self._batches: dict[str, int] = {}
-        options = {"folder": str(products), "threads": place.threads, "seconds": seconds}
+        options = {"folder": str(products), "threads": place.threads, "seconds": seconds, **(device or {})}
         self._top = Contender("ceiling", "ceiling", "trivec", options) if products else None
 
     def __enter__(self) -> "Contest":

@@ -38,7 +38,10 @@ class Engine(NamedTuple):
 def trivec(options: Options) -> Engine:
     """This project; a dense, sparse or hybrid folder."""
     library = importlib.import_module("trivec")
-    encoder = library.load(options["folder"], precision=options["precision"], device="cpu", threads=options["threads"])
+    settings = {"device": "cpu"} | {
+        key: options[key] for key in ("device", "layout", "precision", "threads") if key in options
+    }
+    encoder = library.load(options["folder"], **settings)
     encoder.max_seq_length = options["tokens"]
     kind = type(encoder).__name__
     if kind == "HybridEncoder":
@@ -58,15 +61,24 @@ def trivec(options: Options) -> Engine:
             many,
             lambda found: {"sparse": _rows([row.to_dict() for row in found], found.dim)},
         )
-    return Engine(lambda texts, _: encoder.encode(texts), encoder.encode, lambda found: {"dense": found})
+    return Engine(
+        lambda texts, batch: encoder.encode(texts, batch_size=batch or 32),
+        encoder.encode,
+        lambda found: {"dense": found},
+    )
 
 
 def sentence_transformers(options: Options) -> Engine:
-    """SentenceTransformer on torch."""
+    """SentenceTransformer on torch; with a "dtype" in that, and PyTorch's own attention."""
     torch = importlib.import_module("torch")
     torch.set_num_threads(options["threads"])
-    library = importlib.import_module("sentence_transformers")
-    return _of_sentence_transformer(library.SentenceTransformer(options["folder"], device="cpu"), options)
+    library, device = importlib.import_module("sentence_transformers"), options.get("device", "cpu")
+    settings: dict[str, Any] = {}
+    if options.get("dtype"):
+        settings = {"dtype": getattr(torch, options["dtype"]), "attn_implementation": "sdpa"}
+    return _of_sentence_transformer(
+        library.SentenceTransformer(options["folder"], device=device, model_kwargs=settings), options
+    )
 
 
 def sentence_transformers_onnx(options: Options) -> Engine:
@@ -206,13 +218,24 @@ def ceiling(options: Options) -> Engine:
     np = importlib.import_module("numpy")
     ort = importlib.import_module("onnxruntime")
     bound = {}
+    provider, device = options.get("provider", "CPUExecutionProvider"), options.get("device", "cpu")
+    index = int(options.get("index", 0))
+    settings = {} if device == "cpu" else {"device_id": str(index)}
+    if device != "cpu" and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
     for file in sorted(Path(options["folder"]).glob("*.onnx")):
-        session = ort.InferenceSession(str(file), _ort_options(options), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            str(file), _ort_options(options), providers=[(provider, settings)], enable_fallback=0
+        )
+        if session.get_providers()[0] != provider:
+            raise RuntimeError(f"onnxruntime fell back to {session.get_providers()[0]}")
         kind, rows, depth, width = file.stem.split("-")  # as benchmarks/_ceiling.py names them
         x = np.random.default_rng(0).integers(0, 255, (int(rows), int(depth)), dtype=np.uint8)  # (M, K)
         binding = session.io_binding()
-        binding.bind_cpu_input("x", x if kind == "int8" else x.astype(np.float32))
-        result = ort.OrtValue.ortvalue_from_shape_and_type([int(rows), int(width)], np.float32, "cpu")
+        dtype = np.float16 if kind == "fp16" else np.float32
+        factor = x if kind == "int8" else x.astype(dtype)
+        binding.bind_ortvalue_input("x", ort.OrtValue.ortvalue_from_numpy(factor, device, index))
+        result = ort.OrtValue.ortvalue_from_shape_and_type([int(rows), int(width)], dtype, device, index)
         binding.bind_ortvalue_output("y", result)  # made once: what is measured is the product, not fresh pages
         bound[file.stem] = (session, binding, 2 * int(rows) * int(depth) * int(width))
 

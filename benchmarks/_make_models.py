@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     XLMRobertaConfig,
@@ -63,6 +64,25 @@ def bge_m3(folder: Path, tokenizer_json: Path, layers: int = 24) -> None:
         (folder / name).write_text(json.dumps(value), encoding="utf-8")
 
 
+def bert_base(folder: Path, tokenizer_json: Path, layers: int = 12) -> None:
+    """A bert-base with mean pooling, as a sentence-transformers checkpoint."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(tokenizer_json)), **BERT)
+    tokenizer.model_max_length = 512
+    torch.manual_seed(0)
+    config = BertConfig(num_hidden_layers=layers)
+    _save(BertModel(config, add_pooling_layer=False), tokenizer, folder)
+    places = {"Transformer": "", "Pooling": "1_Pooling"}
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (kind, path) in enumerate(places.items())
+    ]
+    pooling = {"word_embedding_dimension": 768, "pooling_mode_mean_tokens": True}
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling), encoding="utf-8")
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 512}', encoding="utf-8")
+
+
 def splade(folder: Path, tokenizer_json: Path) -> None:
     """A bare bert-base with its masked-language-model head and 30,522 terms."""
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(tokenizer_json)), **BERT)
@@ -82,14 +102,18 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pa
 def main() -> None:
     """Write one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("bge-m3", "splade"))
+    parser.add_argument("kind", choices=("bge-m3", "bert-base", "splade"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--tokenizer", type=Path, required=True, help="a folder with tokenizer.json")
-    parser.add_argument("--layers", type=int, default=24, help="of bge-m3; fewer are quicker, each of the same shape")
+    parser.add_argument(
+        "--layers", type=int, default=24, help="of bge-m3 and bert-base; fewer are quicker, each of the same shape"
+    )
     args = parser.parse_args()
     tokenizer = args.tokenizer / "tokenizer.json"
     if args.kind == "bge-m3":
         bge_m3(args.out, tokenizer, args.layers)
+    elif args.kind == "bert-base":
+        bert_base(args.out, tokenizer, args.layers)
     else:
         splade(args.out, tokenizer)
     print(f"wrote {args.out}")

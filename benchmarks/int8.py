@@ -34,10 +34,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 import trivec
 from trivec import _manifest
+from trivec._devices import Device
 from trivec._encoders import DenseEncoder
 from trivec._integrity import sha256
 from trivec._manifest import Encoder, Manifest
-from trivec._session import Device, Session
+from trivec._session import Session
 from trivec._threads import available_threads
 from trivec._tokenize import TextTokenizer
 

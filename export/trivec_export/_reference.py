@@ -11,11 +11,13 @@ from tokenizers import Tokenizer, normalizers
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from trivec._devices import ROWS
 from trivec._errors import ModelFormatError
 from trivec._hybrid import HybridVectors, joined
 from trivec._modules import NO_LIMIT, TransformerSpec
 from trivec._pipeline import Heads, Pipeline, Selection
 from trivec._plan import plan
+from trivec._tokenize import Batch
 from trivec_export._heads import Head
 from trivec_export._load import quiet
 
@@ -99,6 +101,8 @@ def usable_positions(model: PreTrainedModel) -> int | None:
 class TorchSession:
     """Torch in the place of a graph: what the runtime pools is the reference's own output."""
 
+    layout = ROWS
+
     def __init__(self, head: Head) -> None:
         self._head = head
 
@@ -121,7 +125,7 @@ def vectors(pipeline: Pipeline, ids: Sequence[npt.NDArray[np.int64]]) -> tuple[H
         batch = np.stack([ids[row] for row in rows])  # (B, S)
         parts.append(
             pipeline.heads(
-                batch,
+                Batch.of_rows(batch),
                 dense=pipeline.pooling is not None,
                 sparse=Selection() if pipeline.sparse else None,
                 multi=pipeline.multi is not None,

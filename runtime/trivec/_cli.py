@@ -100,10 +100,11 @@ def _info(args: argparse.Namespace) -> int:
     return 0
 
 
-def _doctor(_: argparse.Namespace) -> int:
+def _doctor(args: argparse.Namespace) -> int:
     from trivec._doctor import doctor
 
-    return doctor()
+    providers = None if args.providers is None else [name.strip() for name in args.providers.split(",")]
+    return doctor(args.model, device=args.device, providers=providers)
 
 
 def _similarity(args: argparse.Namespace) -> int:
@@ -345,8 +346,13 @@ def _add_doctor(commands: "Commands[argparse.ArgumentParser]") -> None:
         "doctor",
         allow_abbrev=False,
         help="what works on this machine",
-        description="Print versions, the providers that really start, CPU features, threads and folders. "
-        "Exit status 1 if nothing can run.",
+        description="Print versions, the providers that really start, CPU features, threads and folders; with a MODEL "
+        "also where it runs, and which provider runs how many of its nodes. Exit status 1 if nothing can run.",
+    )
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="model folder, or name on the Hub, to open too")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--providers", metavar="LIST", help="onnxruntime's providers for MODEL instead, best first, separated by commas"
     )
     parser.set_defaults(run=_doctor)
 

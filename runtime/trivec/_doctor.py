@@ -5,15 +5,20 @@ import importlib.util
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from trivec._errors import MissingExtraError
+from trivec._driver import cuda_count
+from trivec._errors import MissingExtraError, TrivecError
 from trivec._home import home
-from trivec._session import INSTALL, engine_versions, probe_providers
+from trivec._session import INSTALL, Session, engine_versions, probe_providers
 from trivec._threads import available_threads
 from trivec._version import __version__
+from trivec._why import INSTALL_GPU
+
+if TYPE_CHECKING:
+    from trivec._base import BaseEncoder
 
 EXPORT_PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript", "safetensors", "requests")
 # What onnxruntime's int8 and float kernels choose by, in the names of /proc/cpuinfo.
@@ -31,24 +36,39 @@ class Cpu(NamedTuple):
     features: frozenset[str] | None
 
 
-def doctor() -> int:
+def doctor(model: str | None = None, *, device: str = "auto", providers: Sequence[str] | None = None) -> int:
     """Print the report to stdout.
 
+    Args:
+        model: a folder, or a repository on the Hub, to open too: where it runs, and which provider runs how much of it.
+        device: where to open it, as in `load`.
+        providers: names of providers to open it with, as in `load`.
+
     Returns:
-        0 if some provider runs a graph, 1 if nothing can run.
+        0 if some provider runs a graph, 1 if nothing can run, or the model cannot be opened so.
     """
-    providers, error = _providers()
-    for line in _report(providers):
+    found, error = _providers()
+    for line in _report(found):
         print(line)
-    works = "started" in providers.values()
-    problems = [problem for problem in (error, double_install(engine_versions())) if problem]
+    works = "started" in found.values()
+    versions = engine_versions()
+    problems = [problem for problem in (error, double_install(versions), idle_gpu(versions, cuda_count())) if problem]
     if not works and error is None:
-        remove = f"pip uninstall -y {' '.join(engine_versions())}"
+        remove = f"pip uninstall -y {' '.join(versions)}"
         problems.append(f"no provider of onnxruntime runs a graph. Type: {remove} && {INSTALL}")
+    opened = True
+    if model is not None and works:
+        try:
+            for line in _section("model", _model(model, device, providers)):
+                print(line)
+        except TrivecError as refused:
+            problems.append(f"{model} is not opened: {refused}")
+            opened = False
     for problem in problems:
         print(f"\nproblem: {problem}")
-    print(f"\n{'ready' if works else 'nothing can run here'}{': but see above' if works and problems else ''}")
-    return 0 if works else 1
+    verdict = ("ready: but see above" if problems else "ready") if works else "nothing can run here"
+    print(f"\n{verdict}")
+    return 0 if works and opened else 1
 
 
 def double_install(engines: dict[str, str]) -> str | None:
@@ -60,6 +80,36 @@ def double_install(engines: dict[str, str]) -> str | None:
         f"{' and '.join(engines)} are installed together; they share their files, and the last one installed has "
         f'overwritten the other. Type: pip uninstall -y {" ".join(engines)} && pip install "trivec[{extra}]"'
     )
+
+
+def idle_gpu(engines: dict[str, str], gpus: int | None) -> str | None:
+    """What to say where there is an NVIDIA GPU, and an onnxruntime that cannot use it."""
+    if not gpus or "onnxruntime-gpu" in engines or "onnxruntime" not in engines:
+        return None
+    return f"the driver shows {gpus} CUDA device(s), and this onnxruntime is built without CUDA. Type: {INSTALL_GPU}"
+
+
+def _model(name: str, device: str, providers: Sequence[str] | None) -> dict[str, str]:
+    """Where a model runs, and which provider runs how many of each graph's nodes."""
+    from trivec._load import load
+
+    with load(name, device=device, providers=providers) as encoder:
+        rows = {"device": encoder.device, "variant": encoder.precision}
+        for route, session in _sessions(encoder).items():
+            nodes = session.shares
+            total = sum(nodes.values())
+            shared = [f"{provider} {count} of {total} nodes" for provider, count in nodes.items()]
+            rows[route] = ", ".join(shared) or f"{', '.join(session.providers)} (this onnxruntime counts no nodes)"
+    return rows
+
+
+def _sessions(encoder: "BaseEncoder") -> dict[str, Session]:
+    """Each open graph once, by the first route that runs it."""
+    found: dict[str, Session] = {}
+    for route, pipeline in encoder._open().items():
+        if isinstance(pipeline.session, Session) and pipeline.session not in found.values():
+            found[route] = pipeline.session
+    return found
 
 
 def read_cpu(path: Path = _CPUINFO) -> Cpu:

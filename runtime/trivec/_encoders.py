@@ -20,6 +20,7 @@ from trivec._pool import Floats, normalize
 from trivec._progress import progress_bar
 from trivec._similarity import FUNCTIONS, as_rows
 from trivec._tensors import as_tensor
+from trivec._tokenize import Batch
 
 if TYPE_CHECKING:
     from trivec._workers import WorkerPool
@@ -158,8 +159,8 @@ class DenseEncoder(BaseEncoder):
             inputs: one text, or any iterable of texts. `sentences` is its older name.
             prompt_name: a key of `prompts`.
             prompt: a text to put before each input; wins over prompt_name.
-            batch_size: work of one run: up to batch_size * 64 tokens, in rows of one token length (vectors do not
-                depend on it).
+            batch_size: work of one run: up to batch_size * 64 tokens, on CUDA batch_size * 512. Vectors do not depend
+                on it beyond what kernels of other shapes round differently on CUDA.
             show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG.
             output_value: "sentence_embedding"; "token_embeddings" for a list of (S, H) arrays; None for a list of
                 dicts with input_ids, token_embeddings and sentence_embedding.
@@ -390,7 +391,7 @@ class DenseEncoder(BaseEncoder):
         vectors = np.empty((len(tokens.truncated), call.width), dtype=np.float32)
 
         def run(pipeline: Pipeline, rows: Rows) -> Floats:
-            return pipeline.vectors(tokens.rows(rows), prompt_length)[:, : call.width]
+            return pipeline.vectors(tokens.take(rows), prompt_length)[:, : call.width]
 
         for rows, found in pipeline.each(run, tokens.lengths, call.batch_size * TOKENS_PER_ROW):
             vectors[rows] = found
@@ -429,6 +430,6 @@ def _describe(pipeline: Pipeline, ids: npt.NDArray[np.int64], prompt_length: int
     """One text's ids (S,), token embeddings (S, H) and sentence embedding (D,)."""
     return {
         "input_ids": ids,
-        "token_embeddings": pipeline.states(ids[None])[0],
-        "sentence_embedding": pipeline.vectors(ids[None], prompt_length)[0, :width],
+        "token_embeddings": pipeline.states(Batch.of_rows(ids[None]))[0],
+        "sentence_embedding": pipeline.vectors(Batch.of_rows(ids[None]), prompt_length)[0, :width],
     }

@@ -17,6 +17,7 @@ from trivec._pool import Floats
 from trivec._progress import progress_bar
 from trivec._sparse import SparseVector, SparseVectors
 from trivec._terms import TermsEncoder
+from trivec._tokenize import Batch
 
 if TYPE_CHECKING:
     from trivec._workers import WorkerPool
@@ -97,8 +98,8 @@ class HybridEncoder(TermsEncoder):
             inputs: one text, or any iterable of texts.
             prompt_name: a key of `prompts`.
             prompt: a text to put before each input; wins over prompt_name.
-            batch_size: work of one run: up to batch_size * 64 tokens, in rows of one token length (vectors do not
-                depend on it).
+            batch_size: work of one run: up to batch_size * 64 tokens, on CUDA batch_size * 512. Vectors do not depend
+                on it beyond what kernels of other shapes round differently on CUDA.
             show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG.
             device: the encoder's own, which `load` has chosen; or a list (["cuda:0", "cuda:1"], ["cpu", "cpu"]), for
                 which processes are started for this call.
@@ -157,7 +158,7 @@ class HybridEncoder(TermsEncoder):
 
         def run(pipeline: Pipeline, rows: Rows) -> Heads:
             return pipeline.heads(
-                tokens.rows(rows),
+                tokens.take(rows),
                 dense=return_dense,
                 sparse=select if return_sparse else None,
                 multi=return_colbert_vecs,
@@ -170,7 +171,7 @@ class HybridEncoder(TermsEncoder):
             bar.update(len(rows))
         bar.close()
         if not parts:  # no texts: empty, but of the right widths
-            nothing = np.zeros((0, 0), dtype=np.int64)
+            nothing = Batch.of_rows(np.zeros((0, 0), dtype=np.int64))
             parts.append(
                 pipeline.heads(
                     nothing, dense=return_dense, sparse=select if return_sparse else None, multi=return_colbert_vecs

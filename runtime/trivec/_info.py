@@ -61,6 +61,9 @@ def _describe(source: Source, manifest: Manifest, *, derived: bool) -> Iterable[
         yield _line("encoder", f"{name}: {_encoder(encoder)}")
         for precision, variant in encoder.variants.items():
             yield _line("  " + precision, _variant(source, variant))
+        if encoder.cuda is not None:
+            proof = "proven on a machine by: trivec verify --device cuda"
+            yield _line("  fp16 CUDA", f"{_size(source, encoder.cuda)}, {encoder.cuda.layout}; {proof}")
     if manifest.arrays is not None:
         yield _line("arrays", manifest.arrays.path)
     yield from _mapping("tools", manifest.tools)

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from trivec import _manifest
+from trivec._approved import is_approved
 from trivec._base import BaseEncoder
+from trivec._devices import Device, Provider, device_of, parse_device, parse_providers
 from trivec._encoders import DenseEncoder
 from trivec._errors import InputError, MissingExtraError, ModelFormatError, ModelNotFoundError, ProviderError
 from trivec._foreign import SENTENCE_OUTPUT, choose_output, derive, read_step_arrays
@@ -19,7 +21,7 @@ from trivec._load_options import LoadOptions
 from trivec._manifest import PRECISIONS, SIMILARITIES, Encoder, Manifest, Route
 from trivec._pipeline import Pipeline, check_arrays
 from trivec._pool import Floats
-from trivec._session import Device, Session, available_devices, parse_device
+from trivec._session import Session, available_devices, check_available
 from trivec._source import Source, find
 from trivec._sparse_encoder import SparseEncoder
 from trivec._static_encoder import open_static
@@ -40,6 +42,7 @@ ENCODERS: dict[str, type[BaseEncoder]] = {
 }
 """What opens a family."""
 _ORDER = {"cuda": ("fp16", "fp32"), "cpu": ("fp32", "int8")}  # what precision="auto" takes, best first
+_OTHERS = ("fp32", "fp16", "int8")  # the same for providers that are given by hand
 _REFUSALS = {
     ("cpu", "fp16"): "onnxruntime computes fp16 graphs on a CPU in fp32 through casts: slower, and no more exact. "
     'Load precision="fp32" or "int8" there.',
@@ -64,6 +67,8 @@ def load(
     max_active_dims: int | None = None,
     similarity_fn_name: str | None = None,
     task: str | None = None,
+    providers: Sequence[str | tuple[str, Mapping[str, Any]]] | None = None,
+    layout: str = "auto",
     export: bool = False,
 ) -> Any:  # noqa: ANN401 - the family decides the class
     """Open a model: a folder written by `trivec export`, a Hub repository with ONNX graphs, or a bare model name.
@@ -85,6 +90,13 @@ def load(
         similarity_fn_name: "cosine", "dot", "euclidean" or "manhattan"; None: the model's.
         task: open this route of a model with a Router alone ("query", "document"): the query side of an inference-free
             sparse model then needs neither the graph nor its files.
+        providers: onnxruntime's execution providers in place of a device, best first, as it takes them: names, or pairs
+            of a name and its options ("TensorrtExecutionProvider", "OpenVINOExecutionProvider", "CoreML...", "Dml...",
+            or CUDA with options such as gpu_mem_limit). The first has to start and to run a part of the graph; what it
+            leaves goes to the next, then to the CPU: `trivec doctor FOLDER --providers ...` shows the shares.
+        layout: which texts share a run of fp16 on CUDA. "rows": those of one length. "mixed": any, packed end to end or
+            padded, by a graph of its own. "auto": "mixed" where the folder has that graph and
+            `trivec verify FOLDER --device cuda` has passed it on this machine, else "rows".
         export: where there are only torch weights and `trivec[export]` is installed, export once into the cache
             (`TRIVEC_HOME`) and load that.
 
@@ -98,13 +110,15 @@ def load(
             the `trivec export` line.
         ModelFormatError: the folder cannot be understood, or comes from a later trivec.
         IntegrityError: a file is not the one that the manifest describes.
-        ProviderError: the device cannot be had, or does not go with the precision.
+        ProviderError: the device or a provider cannot be had, or does not go with the precision.
         MissingExtraError: onnxruntime is not installed; for a static model, safetensors.
         InputError: an argument is out of range.
     """
-    _check_arguments(precision, threads, similarity_fn_name)
-    wanted = parse_device(device)
+    _check_arguments(precision, threads, similarity_fn_name, layout)
+    wanted, given = _wanted(device, providers)
     available, missing = _engine()
+    if given is not None and missing is None:
+        check_available(given)
     options = LoadOptions(
         name=os.fspath(name_or_folder),
         device=device,
@@ -120,6 +134,8 @@ def load(
         max_active_dims=max_active_dims,
         similarity_fn_name=similarity_fn_name,
         task=task,
+        providers=given,
+        layout=layout,
     )
     try:
         source = find(
@@ -147,7 +163,7 @@ def load(
         except ProviderError as error:
             if attempt + 1 == len(attempts):
                 raise
-            _say_once(f"{target} is not used: {error}")
+            _say_once(str(target), f"{target} is not used: {error}")
     raise AssertionError("unreachable: _attempts gives at least one")
 
 
@@ -171,7 +187,22 @@ def _engine() -> tuple[Sequence[str], MissingExtraError | None]:
         return (), error
 
 
-def _check_arguments(precision: str, threads: int | None, similarity: str | None) -> None:
+def _wanted(device: str, providers: object) -> tuple[Device | None, tuple[Provider, ...] | None]:
+    """The device and the providers that were asked for; None where trivec is to choose."""
+    if providers is None:
+        return parse_device(device), None
+    given = parse_providers(providers)
+    if device != "auto":
+        raise InputError(
+            f"device={device!r} and providers={[p.name for p in given]!r} both say where to run. Leave one out; a "
+            'provider takes its device among its options: ("CUDAExecutionProvider", {"device_id": 1}).'
+        )
+    return device_of(given), given
+
+
+def _check_arguments(precision: str, threads: int | None, similarity: str | None, layout: str) -> None:
+    if layout not in ("auto", "rows", "mixed"):
+        raise InputError(f"layout {layout!r} is none of auto, rows, mixed.")
     if precision not in ("auto", *PRECISIONS):
         raise InputError(f"precision {precision!r} is not one of auto, {', '.join(PRECISIONS)}.")
     if threads is not None and (not isinstance(threads, int) or threads < 1):
@@ -212,7 +243,7 @@ def _attempts(
     devices = [wanted] if wanted else [Device(kind) for kind in available]
     attempts = []
     for device in devices:
-        variants = _ORDER[device.kind] if precision == "auto" else (precision,)
+        variants = _ORDER.get(device.kind, _OTHERS) if precision == "auto" else (precision,)
         allowed = [p for p in variants if p in have and (device.kind, p) not in _REFUSALS]
         attempts += [(device, p) for p in allowed[:1]]
     if not attempts:
@@ -225,6 +256,7 @@ def _attempts(
 
 def _open(source: Source, manifest: Manifest, device: Device, precision: str, options: LoadOptions) -> BaseEncoder:
     """Fetch and check the variant's files, then open one session an encoder."""
+    _check_layout(manifest, precision, device, options)
     available = available_threads()
     threads, spin = options.threads or available.count, available.quota is None
     files = {ref.path: source.checked(ref) for ref in manifest.files(precision)}
@@ -232,19 +264,53 @@ def _open(source: Source, manifest: Manifest, device: Device, precision: str, op
     opened: dict[str, tuple[TextTokenizer, Session | None]] = {}
     pipelines = {}
     for name, route in manifest.routes.items():
-        encoder = manifest.encoders[route.encoder]
+        encoder = _chosen(manifest.encoders[route.encoder], precision, device, options.layout)
         if route.encoder not in opened:
             graph = [files[ref.path] for ref in encoder.variants[precision].files] if encoder.variants else []
             tokenizer = TextTokenizer(files[encoder.tokenizer.path], encoder)
             opened[route.encoder] = (
                 tokenizer,
-                Session(graph, device=device, threads=threads, spin=spin) if graph else None,
+                Session(
+                    graph,
+                    device=device,
+                    threads=threads,
+                    spin=spin,
+                    providers=options.providers,
+                    layout=encoder.variants[precision].layout,
+                )
+                if graph
+                else None,
             )
         arrays = stored if manifest.dim else read_step_arrays(source, route.steps)
         pipelines[name] = _pipeline(manifest, route, encoder, *opened[route.encoder], arrays, precision)
         if manifest.dim and (width := _width(pipelines[name])) != manifest.dim:
             raise ModelFormatError(f"{source.name}: route {name} gives {width} numbers, not {manifest.dim}.")
     return ENCODERS[manifest.family](manifest, pipelines, options.opened(source, precision, files))
+
+
+def _check_layout(manifest: Manifest, precision: str, device: Device, options: LoadOptions) -> None:
+    """Raise InputError where texts of different lengths are to share runs, and no graph can do that."""
+    if options.layout != "mixed":
+        return
+    again = "or export the checkpoint again with: trivec export MODEL OUT --precision fp32,fp16"
+    if all(encoder.cuda is None for encoder in manifest.encoders.values()):
+        raise InputError(f'layout="mixed": {options.name} has no graph for it. Leave it out, {again}')
+    if precision != "fp16":
+        raise InputError(
+            f'layout="mixed" is for fp16, and {options.name} is opened in {precision} on {device}. Leave it out, or '
+            'type: precision="fp16", device="cuda"'
+        )
+
+
+def _chosen(encoder: Encoder, precision: str, device: Device, layout: str) -> Encoder:
+    """The encoder, with the graph for CUDA in place of its fp16 variant where that is to be opened."""
+    cuda = encoder.cuda
+    if cuda is None or precision != "fp16" or layout == "rows":
+        return encoder
+    digests = [ref.sha256 or "" for ref in cuda.files]
+    if layout == "auto" and not (device.kind == "cuda" and all(digests) and is_approved(digests, device)):
+        return encoder
+    return dataclasses.replace(encoder, variants={**encoder.variants, precision: cuda})
 
 
 def _width(pipeline: Pipeline) -> int:
@@ -289,7 +355,8 @@ def _read_arrays(path: Path) -> dict[str, Floats]:
         raise ModelFormatError(f"{path} is no readable .npz file: {error}") from error
 
 
-def _say_once(message: str) -> None:
-    if message not in _said:
-        _said.add(message)
+def _say_once(what: str, message: str) -> None:
+    """Warn, once a process."""
+    if what not in _said:
+        _said.add(what)
         logger.warning(message)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trivec._devices import Provider
 from trivec._integrity import sha256
 from trivec._source import Folder, Repository, Source
 
@@ -26,6 +27,10 @@ class LoadOptions:
     max_active_dims: int | None = None
     similarity_fn_name: str | None = None
     task: str | None = None
+    providers: tuple[Provider, ...] | None = None
+    """Given by hand; the device is then "auto"."""
+    layout: str = "auto"
+    """"rows", "mixed" or "auto": see `load`."""
     files: Mapping[str, Path] | None = None
     """Where each of the model's files lies."""
 

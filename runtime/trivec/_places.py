@@ -1,7 +1,6 @@
 """Where the processes of a pool run: devices, and core sets of their own."""
 
 import contextlib
-import ctypes
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -9,8 +8,9 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
 
+from trivec._devices import Device, parse_device
+from trivec._driver import cuda_count
 from trivec._errors import InputError
-from trivec._session import Device, parse_device
 from trivec._threads import available_threads
 
 _MOST_ON_CPU = 4  # processes where none are named, as in sentence-transformers
@@ -49,9 +49,18 @@ class Place:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def places_of(own: str, target_devices: Sequence[object] | None) -> list[Place]:
-    """A place for each worker; `own` is the device of the encoder that they copy."""
-    devices = _default_devices(own) if target_devices is None else _parsed(target_devices)
+def places_of(own: str, target_devices: Sequence[object] | None, *, fixed: Device | None = None) -> list[Place]:
+    """A place for each worker.
+
+    Args:
+        own: the device of the encoder that they copy.
+        target_devices: as the user gave them; None: as many as make sense.
+        fixed: where the encoder's providers were given by hand, the device of the first: workers get the same.
+    """
+    if fixed is not None:
+        devices = _fixed(fixed, target_devices)
+    else:
+        devices = _default_devices(own) if target_devices is None else _parsed(target_devices)
     granted, cores = available_threads().count, _cores()
     count = sum(device.kind == "cpu" for device in devices)
     sets = iter(_shares(cores, count))
@@ -76,6 +85,18 @@ def _parsed(target_devices: Sequence[object]) -> list[Device]:
     return [device for device in devices if device is not None]
 
 
+def _fixed(own: Device, target_devices: Sequence[object] | None) -> list[Device]:
+    """The encoder's own device, once or as often as it is named."""
+    if target_devices is None:
+        return [own]
+    if not isinstance(target_devices, list | tuple) or not target_devices or {*map(str, target_devices)} != {str(own)}:
+        raise InputError(
+            f"this encoder was loaded with providers=, so its workers get the same ones: target_devices may name "
+            f"{str(own)!r} once or several times, got {target_devices!r}. For other devices, load it without providers."
+        )
+    return [own] * len(target_devices)
+
+
 def _default_devices(own: str) -> list[Device]:
     """Every CUDA device for an encoder on CUDA; else processes on the CPU, at most as many as sentence-transformers."""
     device = parse_device(own)
@@ -85,14 +106,8 @@ def _default_devices(own: str) -> list[Device]:
 
 
 def _cuda_count() -> int:
-    """CUDA devices that the driver shows this process (CUDA_VISIBLE_DEVICES counts); 0 where it cannot be asked."""
-    count = ctypes.c_int()
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
-        failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    except (OSError, AttributeError):
-        return 0
-    return 0 if failed else count.value
+    """CUDA devices that this process sees; 0 where no one can say."""
+    return cuda_count() or 0
 
 
 def _cores() -> list[int]:

@@ -107,32 +107,32 @@ def _heaviest(weights: Floats, count: int) -> npt.NDArray[np.bool_]:
     return kept
 
 
-def lexical_rows(ids: Ids, weights: Floats, dim: int, dropped_ids: Collection[int]) -> SparseVectors:
+def lexical_rows(ids: Ids, offsets: Ids, weights: Floats, dim: int, dropped_ids: Collection[int]) -> SparseVectors:
     """One weight for each token id of a text: the greatest of its occurrences.
 
     Follows FlagEmbedding 1.4.2 (`M3Embedder`, `_process_token_weights`): weights above 0, without special tokens.
 
     Args:
-        ids: (B, S) int64 token ids.
-        weights: (B, S) float32 weight of each token.
+        ids: (T,) int64 token ids of all texts, one after the other.
+        offsets: (N + 1,) int64: text i has ids[offsets[i]:offsets[i + 1]].
+        weights: (T,) float32 weight of each token.
         dim: size of the vocabulary.
         dropped_ids: ids that get no weight: CLS, EOS, PAD and UNK in FlagEmbedding.
 
     Returns:
-        B rows. NaN weights stay: a token with one has NaN.
+        N rows. NaN weights stay: a token with one has NaN.
 
     Raises:
         InputError: an id that is not below dim.
     """
     _check_ids(ids, dim)
-    counted = ~(weights <= 0) & ~np.isin(ids, [*dropped_ids])  # (B, S)
-    rows, _ = np.nonzero(counted)
-    keys = rows * dim + ids[counted]  # (n,)
+    counted = ~(weights <= 0) & ~np.isin(ids, [*dropped_ids])  # (T,)
+    keys = row_numbers(offsets)[counted] * dim + ids[counted]  # (n,)
     order = np.argsort(keys)
     keys = keys[order]
     firsts = np.flatnonzero(np.diff(keys, prepend=-1))
     greatest = np.maximum.reduceat(weights[counted][order], firsts) if len(firsts) else np.empty(0, dtype=np.float32)
-    return _keyed_rows(keys[firsts], greatest, len(ids), dim)
+    return _keyed_rows(keys[firsts], greatest, len(offsets) - 1, dim)
 
 
 def table_rows(ids: Ids, offsets: Ids, table: Floats) -> SparseVectors:

@@ -1,65 +1,73 @@
 """One open ONNX graph on one device. The only module that imports onnxruntime."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from trivec._errors import InputError, MissingExtraError, ModelFormatError, ProviderError
+from trivec._binding import BoundSession
+from trivec._devices import CUDA, KINDS, ROWS, Device, Engine, Provider, check_providers, shares
+from trivec._errors import MissingExtraError, ModelFormatError, ProviderError
+from trivec._memory import Budget, is_memory_error, within
+from trivec._opening import Wanted, assigned_nodes, open_session
+from trivec._probe import probe
 
 INSTALL = 'pip install "trivec[cpu]"   (or "trivec[gpu]" on a machine with an NVIDIA GPU)'
-_LARGE = 1 << 30
 _SMALL = 1 << 28
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_AHEAD = 2  # batches that the host prepares or finishes while the device runs
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Floats = npt.NDArray[np.float32]
 # What a text graph may ask for beside input_ids; a row has no padding and one segment.
 _EXTRA_INPUTS = ("attention_mask", "token_type_ids", "position_ids")
-
-
-@dataclass(frozen=True)
-class Device:
-    """An execution provider and the index of its device."""
-
-    kind: str
-    index: int = 0
-
-    def __str__(self) -> str:
-        """As `device=` takes it: "cpu", "cuda:0"."""
-        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
-
-
-def parse_device(device: str) -> Device | None:
-    """Read "cpu", "cuda" or "cuda:1" as a Device; None for "auto".
-
-    Raises:
-        InputError: it is none of these.
-    """
-    if device == "auto":
-        return None
-    kind, _, index = str(device).partition(":")
-    if kind not in _PROVIDERS or (index and (kind == "cpu" or not index.isdecimal())):
-        raise InputError(f"device {device!r} is not known. Expected 'auto', 'cpu', 'cuda' or 'cuda:N'.")
-    return Device(kind, int(index or 0))
 
 
 def available_devices() -> list[str]:
     """The kinds of device that the installed onnxruntime was built for, among "cuda" and "cpu"."""
     names = _onnxruntime().get_available_providers()
-    return [kind for kind in ("cuda", "cpu") if _PROVIDERS[kind] in names]
+    return [kind for kind in ("cuda", "cpu") if KINDS[kind] in names]
+
+
+def check_available(providers: Sequence[Provider]) -> None:
+    """Refuse providers that the installed onnxruntime does not have.
+
+    Raises:
+        InputError, ProviderError: see `_devices.check_providers`.
+        MissingExtraError: no onnxruntime is installed.
+    """
+    check_providers(providers, _onnxruntime())
+
+
+def probe_providers() -> dict[str, str]:
+    """What each provider of the installed onnxruntime does with a small graph; see `_probe.probe`.
+
+    Raises:
+        MissingExtraError: no onnxruntime is installed.
+    """
+    return probe(_onnxruntime())
 
 
 class Session:
-    """An open graph: token ids in, one float32 array out."""
+    """An open graph: token ids in, float32 arrays out. Any number of threads may run it."""
 
-    def __init__(self, files: Sequence[Path], *, device: Device, threads: int, spin: bool = True) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        *,
+        device: Device,
+        threads: int,
+        spin: bool = True,
+        providers: Sequence[Provider] | None = None,
+        layout: str = ROWS,
+        bind: bool | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         """Open a graph.
 
         Args:
@@ -67,30 +75,57 @@ class Session:
             device: where it must run; there is no falling back.
             threads: for the CPU's operators.
             spin: whether threads without work spin for a while, which is faster, or sleep at once.
+            providers: given by hand, best first; the device is then that of the first.
+            layout: what the graph reads: "rows" of equal length, or other feeds ("packed", "padded").
+            bind: whether runs go through buffers on the device and one thread; None: on CUDA.
+            budget: tokens that a run may hold, shared with other sessions; None: one of its own.
 
         Raises:
             MissingExtraError: no onnxruntime is installed.
-            ProviderError: the device cannot be had.
+            ProviderError: the device cannot be had, or leaves heavy operators to the CPU.
             ModelFormatError: onnxruntime cannot read the graph.
         """
-        self._session, self.device = _open(_onnxruntime(), files, device, threads, spin), device
+        ort = _onnxruntime()
+        given = None if providers is None else tuple(providers)
+        self._session, self._assigned = open_session(ort, files, Wanted(device, threads, spin, given, layout))
+        self.device, self.layout = device, layout
         small = sum(file.stat().st_size for file in files) < _SMALL
-        self.lanes = threads if device.kind == "cpu" and small else 1
+        bound = device.kind == "cuda" if bind is None else bind
+        self.lanes = threads if device.kind == "cpu" and small and not bound else 1
         """Runs that are worth having side by side, each with one thread, in place of one run with all of them."""
-        self._files, self._lock = files, threading.Lock()
+        self.ahead = _AHEAD if bound else 1
+        """Batches that are worth having under way: while the device runs one, the host works on another."""
+        self.budget = budget or Budget()
+        """Tokens that a run may hold, once memory has run out."""
+        self._files, self._lock, self._given = files, threading.Lock(), given
         self._narrow: Session | None = None
         self._executor: ThreadPoolExecutor | None = None
-        self._partial = _onnxruntime().RunOptions()
+        self._partial = ort.RunOptions()
         self._partial.only_execute_path_to_fetches = True
         self._dtypes = {i.name: _dtype(i.type) for i in self._session.get_inputs()}
         self.inputs = tuple(self._dtypes)
         self.outputs = {o.name: _width(o.shape) for o in self._session.get_outputs()}
-        unknown = [name for name in self.inputs if name != "input_ids" and name not in _EXTRA_INPUTS]
-        if unknown or "input_ids" not in self.inputs:
-            raise ModelFormatError(
-                f"{files[0]} has the inputs {list(self.inputs)}; a text encoder has input_ids and at most "
-                f"{', '.join(_EXTRA_INPUTS)}. Export the model with: trivec export"
-            )
+        if layout == ROWS:
+            _check_inputs(self.inputs, files[0])
+        self._bound, self._worker = None, None
+        if bound:
+            graphs = str(self._session.get_provider_options().get(CUDA, {}).get("enable_cuda_graph", "0")) == "1"
+            self._bound = BoundSession(ort, self._session, (device.kind, device.index or 0), graphs=graphs)
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="trivec-device")
+
+    # ---- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Providers that onnxruntime really opened, best first."""
+        return tuple(self._session.get_providers())
+
+    @property
+    def shares(self) -> dict[str, int]:
+        """Nodes of the graph by the provider that runs them; empty where this onnxruntime does not tell."""
+        return shares(self._assigned or assigned_nodes(self._session))
+
+    # ---- several batches ---------------------------------------------------------------------------------------------
 
     def side_by_side(self, work: Callable[["Session", Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """`work(session, item)` of each item, in order, as many at a time as there are lanes.
@@ -101,30 +136,88 @@ class Session:
         """
         with self._lock:
             if self._narrow is None or self._executor is None:
-                self._narrow = Session(self._files, device=self.device, threads=1)
+                narrow = partial(Session, self._files, device=self.device, threads=1, providers=self._given)
+                self._narrow = narrow(layout=self.layout, budget=self.budget)
                 self._executor = ThreadPoolExecutor(self.lanes, thread_name_prefix="trivec-lane")
         return self._executor.map(partial(work, self._narrow), items)
 
-    def run(self, ids: npt.NDArray[np.int64], output: str) -> npt.NDArray[np.float32]:
+    def overlapped(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
+        """`work(item)` of each item, in order; while one is on the device, the next is made ready.
+
+        On the device itself there is one at a time (`run_feeds` has one thread), so its memory is that of one run.
+        """
+        with self._lock:  # never the lanes' threads: a session has lanes, or runs ahead
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self.ahead, thread_name_prefix="trivec-host")
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(self._executor.submit(work, item))
+                if len(waiting) > self.ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    # ---- runs --------------------------------------------------------------------------------------------------------
+
+    def run(self, ids: npt.NDArray[np.int64], output: str) -> Floats:
         """Run rows of equal length: ids (B, S) to the output (B, S, H) or (B, D), float32."""
         return self.run_all(ids, (output,))[0]
 
-    def run_all(self, ids: npt.NDArray[np.int64], outputs: Sequence[str]) -> list[npt.NDArray[np.float32]]:
-        """Run rows of equal length (B, S) once, to several outputs; what only other outputs need is not computed."""
-        feeds = {name: _feed(name, ids).astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
-        options = self._partial if len(outputs) < len(self.outputs) else None
-        try:
-            arrays: list[npt.NDArray[Any]] = self._session.run(list(outputs), feeds, options)
-        except Exception as error:
-            raise ProviderError(
-                f"onnxruntime cannot run {len(ids)} texts of {ids.shape[1]} tokens: {' '.join(str(error).split())}. "
-                "Where memory is short, pass a smaller batch_size; where the model has fewer positions, a smaller "
-                "max_seq_length."
-            ) from error
+    def run_all(self, ids: npt.NDArray[np.int64], outputs: Sequence[str]) -> list[Floats]:
+        """Run rows of equal length (B, S), to several outputs; what only other outputs need is not computed.
+
+        Where memory runs out, the rows run in two, and this session's runs are smaller from then on.
+
+        Raises:
+            ProviderError: onnxruntime cannot run them, or not even half of them.
+        """
+
+        def run(rows: slice) -> list[Floats]:
+            return self.run_feeds({name: _feed(name, ids[rows]) for name in self.inputs}, outputs)
+
+        def failure(error: Exception, rows: slice) -> ProviderError:
+            return run_error(error, rows.stop - rows.start, ids.shape[1], self.device)
+
+        return within(self.budget, [ids.shape[1]] * len(ids), run, failure)
+
+    def run_feeds(self, feeds: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str]) -> list[Floats]:
+        """Run a graph of any layout once, in float32 out; onnxruntime's errors come as they are (see `run_error`).
+
+        Args:
+            feeds: every input of the graph, by name.
+            outputs: names; what only other outputs need is not computed.
+        """
+        typed = {name: feeds[name].astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
+        if self._bound is None or self._worker is None:
+            options = self._partial if len(outputs) < len(self.outputs) else None
+            arrays: list[npt.NDArray[Any]] = self._session.run(list(outputs), typed, options)
+        else:
+            arrays = self._worker.submit(self._bound.run, typed, tuple(outputs)).result()
         return [array.astype(np.float32, copy=False) for array in arrays]
 
 
-def _onnxruntime() -> ModuleType:
+def run_error(error: Exception, texts: int, tokens: int, device: Device) -> ProviderError:
+    """What to raise where a run of so many texts, the longest of so many tokens, failed."""
+    place = "" if device.kind == "cpu" else f" on {device}"
+    reason = " ".join(str(error).split()).rstrip(".")
+    said = f"onnxruntime cannot run {texts} texts of {tokens} tokens{place}: {reason}."
+    if not is_memory_error(error):
+        return ProviderError(f"{said} Where the model has fewer positions, pass a smaller max_seq_length.")
+    ways = ["pass a smaller batch_size to encode"] if texts > 1 else []
+    ways.append(f"set encoder.max_seq_length below {tokens}")
+    if device.kind == "cuda":
+        ways.append(
+            "free what other processes hold (nvidia-smi shows them), or raise gpu_mem_limit where you gave one: "
+            f'load(..., providers=[("{CUDA}", {{"gpu_mem_limit": BYTES}})])'
+        )
+    return ProviderError(f"{said} Memory ran out, and these are as few texts as are tried. {'; or '.join(ways)}.")
+
+
+def _onnxruntime() -> Engine:
     try:
         import onnxruntime
     except ImportError as error:
@@ -136,7 +229,7 @@ def _onnxruntime() -> ModuleType:
             "onnxruntime is half removed (onnxruntime and onnxruntime-gpu share their files, and one was uninstalled). "
             f"Type: pip uninstall -y onnxruntime onnxruntime-gpu && {INSTALL}"
         )
-    return cast("ModuleType", onnxruntime)
+    return cast("Engine", onnxruntime)
 
 
 def engine_versions() -> dict[str, str]:
@@ -152,138 +245,13 @@ def engine_versions() -> dict[str, str]:
     return found
 
 
-def probe_providers() -> dict[str, str]:
-    """What each provider of the installed onnxruntime does with a graph of one Add.
-
-    A provider that is merely available says nothing: it may fail to find its libraries, or open and leave the work to
-    the CPU. So each is asked to run the graph alone, with the CPU forbidden as a substitute.
-
-    Returns:
-        Provider name to "started", "falls back to <provider>", "opens, but runs nothing of a plain graph" or
-        "error: <its message>".
-
-    Raises:
-        MissingExtraError: no onnxruntime is installed.
-    """
-    ort = _onnxruntime()
-    if "CUDAExecutionProvider" in ort.get_available_providers() and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
-    return {name: _probe(ort, name) for name in ort.get_available_providers()}
-
-
-def _probe(ort: ModuleType, provider: str) -> str:
-    alone = ort.SessionOptions()
-    alone.log_severity_level = 4  # a refusal is a finding here, and onnxruntime prints it in red
-    if provider != "CPUExecutionProvider":
-        alone.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    try:
-        session = ort.InferenceSession(_add_graph(), alone, providers=[provider], enable_fallback=0)
-        if session.get_providers()[0] == provider:
-            result = session.run(None, {"x": np.array([1.5], dtype=np.float32)})[0].tolist()
-            return "started" if result == [3.0] else f"error: 1.5 + 1.5 came out as {result}"
-    except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common base
-        reason = f"error: {' '.join(str(error).split())}"
-    else:
-        return f"falls back to {session.get_providers()[0]}"
-    try:  # with the CPU as a substitute: does it open at all?
-        session = ort.InferenceSession(_add_graph(), providers=[provider], enable_fallback=0)
-    except Exception:  # noqa: BLE001 - the first error is the one to report
-        return reason
-    first = session.get_providers()[0]
-    return "opens, but runs nothing of a plain graph" if first == provider else f"falls back to {first}"
-
-
-def _add_graph() -> bytes:
-    """An ONNX model of one node, y = x + x with x float32 (1,), in protobuf's wire format, without the onnx package.
-
-    Field numbers are those of onnx.proto: ModelProto ir_version 1, graph 7, opset_import 8; OperatorSetIdProto
-    version 2; GraphProto node 1, name 2, input 11, output 12; NodeProto input 1, output 2, op_type 4; ValueInfoProto
-    name 1, type 2; TypeProto tensor_type 1; Tensor elem_type 1, shape 2; TensorShapeProto dim 1; Dimension
-    dim_value 1.
-    """
-
-    def number(field: int, value: int) -> bytes:  # wire type 0; all fields and values here fit one byte
-        return bytes([field << 3, value])
-
-    def nested(field: int, *parts: bytes) -> bytes:  # wire type 2: length, then content
-        content = b"".join(parts)
-        return bytes([field << 3 | 2, len(content)]) + content
-
-    vector = nested(1, number(1, 1), nested(2, nested(1, number(1, 1))))  # a float tensor of shape (1,)
-    graph = nested(
-        7,
-        nested(1, nested(1, b"x"), nested(1, b"x"), nested(2, b"y"), nested(4, b"Add")),
-        nested(2, b"probe"),
-        nested(11, nested(1, b"x"), nested(2, vector)),
-        nested(12, nested(1, b"y"), nested(2, vector)),
-    )
-    return number(1, 8) + graph + nested(8, number(2, 13))
-
-
-def _open(ort: ModuleType, files: Sequence[Path], device: Device, threads: int, spin: bool) -> Any:  # noqa: ANN401
-    """An InferenceSession that runs on the device, or an error."""
-    provider = _PROVIDERS[device.kind]
-    if provider not in ort.get_available_providers():
-        raise ProviderError(
-            f"device {str(device)!r} needs {provider}, which the installed onnxruntime {ort.__version__} lacks (it has "
-            f"{', '.join(ort.get_available_providers())}). Type: "
-            'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "trivec[gpu]"; or load with device="cpu".'
+def _check_inputs(inputs: Sequence[str], graph: Path) -> None:
+    unknown = [name for name in inputs if name != "input_ids" and name not in _EXTRA_INPUTS]
+    if unknown or "input_ids" not in inputs:
+        raise ModelFormatError(
+            f"{graph} has the inputs {list(inputs)}; a text encoder has input_ids and at most "
+            f"{', '.join(_EXTRA_INPUTS)}. Export the model with: trivec export"
         )
-    if device.kind == "cuda" and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # finds CUDA and cuDNN where pip has put them
-    options, keep_alive = _options(ort, files, threads, spin)
-    try:
-        session = ort.InferenceSession(
-            str(files[0]),
-            options,
-            providers=[(provider, _provider_options(device))],
-            # On a CPU, ORT's SkipLayerNormalization is several times slower than Add + LayerNormalization, and BiasGelu
-            # is slower than Add + Gelu.
-            disabled_optimizers=["SkipLayerNormFusion", "BiasGeluFusion"] if device.kind == "cpu" else None,
-        )
-    except Exception as error:
-        if device.kind == "cpu":
-            raise ModelFormatError(f"onnxruntime {ort.__version__} cannot read {files[0]}: {error}") from error
-        raise ProviderError(f"{provider} does not start: {error}") from error
-    del keep_alive
-    if session.get_providers()[0] != provider:
-        raise ProviderError(
-            f"device {str(device)!r} was asked for, but onnxruntime fell back to {session.get_providers()[0]}. "
-            "See what is missing with: trivec doctor"
-        )
-    return session
-
-
-def _options(
-    ort: ModuleType, files: Sequence[Path], threads: int, spin: bool
-) -> tuple[Any, list[npt.NDArray[np.uint8]]]:
-    """Session options, and buffers that must live until the session is made."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    if not spin:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_mem_pattern = False  # its cache grows with every new shape and is never evicted
-    # An arena keeps what the longest text took, and rounds it up: 0.13 GB of 2.3 for 8,192 tokens of an XLM-R-large. It
-    # saves 7 % of a MiniLM's time and nothing that can be measured of a model this large.
-    options.enable_cpu_mem_arena = sum(file.stat().st_size for file in files) < _LARGE
-    options.log_severity_level = 4  # errors are raised; the same text on stderr helps nobody
-    graph = files[0].resolve()
-    scattered = [f for f in files[1:] if f.resolve().parent != graph.parent]
-    if not scattered:
-        return options, []
-    # onnxruntime refuses external data that resolves outside the graph's folder: hand it over in memory, mapped
-    buffers = [np.memmap(f, dtype=np.uint8, mode="r") for f in files[1:]]
-    options.add_external_initializers_from_files_in_memory(
-        [f.name for f in files[1:]], buffers, [len(b) for b in buffers]
-    )
-    return options, list(buffers)
-
-
-def _provider_options(device: Device) -> dict[str, str]:
-    if device.kind == "cpu":
-        return {}
-    return {"device_id": str(device.index), "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
 
 
 def _feed(name: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -296,7 +264,9 @@ def _feed(name: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _dtype(ort_type: str) -> npt.DTypeLike:
-    return np.int32 if ort_type == "tensor(int32)" else np.int64
+    return {"tensor(int32)": np.int32, "tensor(float)": np.float32, "tensor(float16)": np.float16}.get(
+        ort_type, np.int64
+    )
 
 
 def _width(shape: Sequence[int | str | None]) -> int | None:

@@ -87,8 +87,8 @@ class SparseEncoder(TermsEncoder):
             inputs: one text, or any iterable of texts. `sentences` is its older name.
             prompt_name: a key of `prompts`.
             prompt: a text to put before each input; wins over prompt_name.
-            batch_size: work of one run: up to batch_size * 64 tokens, in rows of one token length (vectors do not
-                depend on it).
+            batch_size: work of one run: up to batch_size * 64 tokens, on CUDA batch_size * 512. Vectors do not depend
+                on it beyond what kernels of other shapes round differently on CUDA.
             show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG.
             convert_to_tensor: True gives a torch tensor; needs torch. (The default there, where torch is at hand.)
             convert_to_sparse_tensor: whether that tensor is sparse (COO).
@@ -138,7 +138,7 @@ class SparseEncoder(TermsEncoder):
         parts, order = [SparseVectors.empty(0, self.dim)], []
 
         def run(pipeline: Pipeline, rows: Rows) -> Heads:
-            return pipeline.heads(tokens.rows(rows), sparse=select)
+            return pipeline.heads(tokens.take(rows), sparse=select)
 
         for rows, found in pipeline.each(run, tokens.lengths, batch_size * TOKENS_PER_ROW, most):
             finite[rows] = found.finite

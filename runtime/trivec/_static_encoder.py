@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from trivec._base import Ready, check_finite
+from trivec._devices import Device
 from trivec._encoders import Call, DenseEncoder
 from trivec._errors import InputError, ModelFormatError, ModelNotFoundError, ProviderError
 from trivec._foreign import read_step_arrays
@@ -19,12 +19,11 @@ from trivec._plan import Rows
 from trivec._pool import Floats
 from trivec._progress import progress_bar
 from trivec._safetensors import read_shapes
-from trivec._session import Device
 from trivec._source import Source
 from trivec._static_source import EXTRA, MODEL2VEC, with_table
 from trivec._static_table import StaticTable, read_table
 from trivec._static_tokenize import StaticTokenizer
-from trivec._tokenize import Tokens
+from trivec._tokenize import Batch, Tokens
 
 _TABLE = "fp32"  # no other variant could do better: what is not finite is in the file
 _TEXTS, _CHARACTERS = 4096, 1 << 19  # that are tokenized at a time: 100,000 tokens or so, at 200 bytes each
@@ -36,15 +35,13 @@ class StaticPipeline(Pipeline):
 
     table: StaticTable = field(kw_only=True)
 
-    def states(self, ids: npt.NDArray[np.int64]) -> Floats:
-        """Vectors (B, S, D) of the tokens (B, S)."""
-        found = self.table.of(ids.ravel()).reshape(*ids.shape, self.table.dim)
-        return np.asarray(found, dtype=np.float32)
+    def states(self, batch: Batch) -> list[Floats]:
+        """Vectors (S, D) of the tokens of each text."""
+        return np.split(np.asarray(self.table.of(batch.ids), dtype=np.float32), batch.offsets[1:-1])
 
-    def vectors(self, ids: npt.NDArray[np.int64], prompt_length: int = 0) -> Floats:  # noqa: ARG002 - none is left out
-        """Vectors (B, D) of rows of one length (B, S)."""
-        offsets = np.arange(len(ids) + 1, dtype=np.int64) * ids.shape[1]
-        return self.of_tokens(Tokens(ids.ravel(), offsets, np.zeros(len(ids), dtype=np.bool_)))
+    def vectors(self, batch: Batch, prompt_length: int = 0) -> Floats:  # noqa: ARG002 - none is left out
+        """Vectors (B, D) of texts."""
+        return self.of_tokens(Tokens(batch.ids, batch.offsets, np.zeros(len(batch), dtype=np.bool_)))
 
     def of_tokens(self, tokens: Tokens) -> Floats:
         """Vectors (N, D) of texts of any lengths; zeros, as they come out of the mean, for a text without tokens."""

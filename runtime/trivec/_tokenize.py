@@ -1,6 +1,7 @@
 """Texts to token ids, equal to the reference tokenizer's."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
@@ -11,8 +12,51 @@ from tokenizers import Tokenizer, normalizers
 
 from trivec._errors import InputError, ModelFormatError
 from trivec._manifest import Encoder
+from trivec._ragged import row_numbers, take_rows
 
 _CHUNK = 256  # texts whose Encoding objects are alive at once: 60 bytes a token, and what was cut off as well
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Token ids of B texts that run together."""
+
+    ids: npt.NDArray[np.int64]
+    """(T,) of all texts, end to end."""
+    offsets: npt.NDArray[np.int64]
+    """(B + 1,) where each text starts."""
+
+    @classmethod
+    def of_rows(cls, ids: npt.NDArray[np.int64]) -> "Batch":
+        """Rows of one length (B, S)."""
+        return cls(ids.reshape(-1), np.arange(len(ids) + 1, dtype=np.int64) * ids.shape[1])
+
+    def __len__(self) -> int:
+        """Texts."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(B,) tokens of each text."""
+        lengths: npt.NDArray[np.int64] = self.offsets[1:] - self.offsets[:-1]
+        return lengths
+
+    def part(self, some: slice) -> "Batch":
+        """Texts that lie side by side."""
+        offsets = self.offsets[some.start : some.stop + 1]
+        return Batch(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def rows(self) -> npt.NDArray[np.int64]:
+        """(B, S) where all texts have one length, as a rows graph wants them."""
+        return self.ids.reshape(len(self), len(self.ids) // len(self) if len(self) else 0)
+
+    def positions(self) -> npt.NDArray[np.int64]:
+        """(T,) the place of each token in its text."""
+        return np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
+
+    def texts(self) -> npt.NDArray[np.int64]:
+        """(T,) the text of each token."""
+        return row_numbers(self.offsets)
 
 
 class Tokens(NamedTuple):
@@ -31,11 +75,13 @@ class Tokens(NamedTuple):
         lengths: npt.NDArray[np.int64] = self.offsets[1:] - self.offsets[:-1]  # np.diff takes ten times as long for one
         return lengths
 
-    def rows(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-        """(B, S) ids of texts that all have the same length."""
-        length = int(self.offsets[rows[0] + 1] - self.offsets[rows[0]])
-        ids: npt.NDArray[np.int64] = self.ids[self.offsets[rows][:, None] + np.arange(length)]
-        return ids
+    def take(self, rows: npt.NDArray[np.intp]) -> Batch:
+        """The ids of some texts, at least one."""
+        if len(rows) == 1:
+            ids = self.of(int(rows[0]))
+            return Batch(ids, np.array([0, len(ids)]))
+        offsets, entries = take_rows(self.offsets, rows)
+        return Batch(self.ids[entries], offsets)
 
     def of(self, row: int) -> npt.NDArray[np.int64]:
         """(S,) ids of one text."""

@@ -11,7 +11,9 @@ from typing import Any, cast
 import numpy as np
 
 from trivec import _manifest
+from trivec._approved import approve
 from trivec._base import BaseEncoder
+from trivec._devices import Device, parse_device
 from trivec._encoders import DenseEncoder
 from trivec._errors import InputError, IntegrityError, ModelFormatError, ModelNotFoundError
 from trivec._gate import HEADS, Bounds, Figures, compare, compare_multi, compare_sparse, failures
@@ -21,7 +23,7 @@ from trivec._load import load
 from trivec._manifest import PRECISIONS, Manifest
 from trivec._multi import MultiVectors
 from trivec._pool import Floats
-from trivec._session import available_devices, parse_device
+from trivec._session import available_devices
 from trivec._source import Folder, Source, find
 from trivec._sparse import SparseVectors
 from trivec._sparse_encoder import SparseEncoder
@@ -45,6 +47,8 @@ class Check:
     ms_per_text: float
     worst_texts: tuple[tuple[str, float], ...] = ()
     """The texts that are furthest off with their cosines, worst first."""
+    layout: str = "rows"
+    """"rows", or "mixed": the graph that CUDA has for texts of different lengths."""
     head: str = "dense"
     """ "dense", "sparse" or "colbert": which of a route's representations."""
     others: tuple["Check", ...] = ()
@@ -109,13 +113,25 @@ def verify(
     with load(name_or_folder, device="cpu", precision="fp32", threads=threads) as encoder:
         reference = {route: vectors_of(encoder, listed, route, None) for route in routes}
     checks = []
-    for precision, place in _runs(manifest, device):
-        with load(name_or_folder, device=place, precision=precision, threads=threads) as encoder:
+    for precision, place, layout in _runs(manifest, device):
+        with load(name_or_folder, device=place, precision=precision, threads=threads, layout=layout) as encoder:
             for route in routes:
-                checks += check_route(encoder, texts, route, reference[route], _bounds(encoder))
+                found = check_route(encoder, texts, route, reference[route], _bounds(encoder))
+                checks += [dataclasses.replace(check, layout=layout) for check in found]
+            if record and layout == "mixed" and not any(check.failed for check in checks if check.layout == layout):
+                _approve(manifest, parse_device(encoder.device), checks)
     if record and isinstance(source, Folder):
         _record(source.root, manifest, checks)
     return checks
+
+
+def _approve(manifest: Manifest, device: Device | None, checks: Sequence[Check]) -> None:
+    """Note that the graphs for CUDA may be used on this device, from now on, by `load`."""
+    figures = [check.record("measured") for check in checks if check.layout == "mixed"]
+    for encoder in manifest.encoders.values():
+        digests = [ref.sha256 for ref in encoder.cuda.files if ref.sha256] if encoder.cuda is not None else []
+        if device is not None and encoder.cuda is not None and len(digests) == len(encoder.cuda.files):
+            approve(digests, device, {"checks": figures})
 
 
 def _read(source: Source) -> Manifest:
@@ -147,8 +163,8 @@ def _check_files(source: Source, manifest: Manifest) -> None:
             raise IntegrityError(f"{path} was altered since it was first checked. Copy the folder again.")
 
 
-def _runs(manifest: Manifest, device: str) -> list[tuple[str, str]]:
-    """Variants and the devices they are to run on, by what each variant needs."""
+def _runs(manifest: Manifest, device: str) -> list[tuple[str, str, str]]:
+    """Variants, the devices they are to run on, by what each variant needs, and the layouts."""
     wanted = parse_device(device)
     found = []
     for precision in PRECISIONS:
@@ -159,7 +175,9 @@ def _runs(manifest: Manifest, device: str) -> list[tuple[str, str]]:
             continue
         if wanted is None and needs == {"cuda"} and "cuda" not in available_devices():
             continue
-        found.append((precision, "cpu" if wanted is None and "cpu" in needs else device))
+        found.append((precision, "cpu" if wanted is None and "cpu" in needs else device, "rows"))
+        if precision == "fp16" and any(encoder.cuda is not None for encoder in manifest.encoders.values()):
+            found.append((precision, device, "mixed"))
     return found
 
 
@@ -234,7 +252,7 @@ def _bounds(encoder: BaseEncoder) -> dict[str, Bounds]:
 
 def _record(folder: Path, manifest: Manifest, checks: Sequence[Check]) -> None:
     """Note a GPU's figures of fp16 in place of the emulated ones, where every route has passed."""
-    fp16 = [check for check in checks if check.precision == "fp16" and check.device.startswith("cuda")]
+    fp16 = [c for c in checks if c.precision == "fp16" and c.layout == "rows" and c.device.startswith("cuda")]
     if not fp16 or any(check.failed for check in fp16):
         return
     worst = min(fp16, key=lambda check: check.figures.cosine_min)
@@ -269,7 +287,7 @@ def report(checks: Sequence[Check]) -> str:
     ]
     rows = [
         [
-            check.precision,
+            check.precision if check.layout == "rows" else f"{check.precision} {check.layout}",
             check.device,
             check.route,
             check.head,

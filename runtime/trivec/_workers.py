@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from trivec._devices import device_of
 from trivec._errors import InputError, TrivecError, WorkerError
 from trivec._load_options import LoadOptions
 from trivec._places import Place, places_of
@@ -89,11 +90,13 @@ class WorkerPool:
         self._crew = crew = _Crew()
         # Not __del__: a finalizer also runs at exit, while modules are whole. It must not know the pool itself.
         self._close = weakref.finalize(self, crew.close)
-        places = places_of(encoder.device, target_devices)
+        fixed = None if options.providers is None else device_of(options.providers)
+        places = places_of(encoder.device, target_devices, fixed=fixed)
         logger.info("Starting a pool of processes on %s", ", ".join(str(place.device) for place in places))
         try:
             for place in places:
-                own = replace(options, device=str(place.device), threads=place.threads)
+                device = options.device if fixed else str(place.device)
+                own = replace(options, device=device, threads=place.threads)
                 crew.hire(place, (build, (own, *settings)))
             crew.begin()
         except BaseException:  # Ctrl-C too

@@ -4,16 +4,22 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from on_cpu import mixed_on_cpu
 from oracle import least_cosine, reference
 
 import trivec
-from trivec._gate import BOUNDS
+from trivec import _approved, _load, _manifest, _verify
+from trivec._devices import Device
+from trivec._gate import BOUNDS, HEADS
+from trivec._info import info
 from trivec._texts import verification_texts
 
 TEXTS = [text.text for text in verification_texts()]
@@ -72,6 +78,84 @@ def test_the_adapters_give_the_references_vectors(minilm: Path, minilm_checkpoin
         assert least_cosine(np.array(rows, np.float32), documents) >= 0.99999
         np.testing.assert_allclose(rows, documents, atol=1e-5)
         np.testing.assert_allclose(row, question, atol=1e-5)
+
+
+def test_texts_of_all_lengths_in_one_run(
+    minilm: Path, minilm_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [*TEXTS[::20], "", "one two three"]
+    expected = reference(minilm_checkpoint).encode(texts)
+    encoder = mixed_on_cpu(minilm, tmp_path, monkeypatch)
+    session = encoder._open()["default"].session
+    assert session.layout == "packed"
+    runs: list[int] = []
+    original = session.run_feeds
+
+    def counted(feeds: Any, outputs: Any) -> Any:
+        runs.append(feeds["token_offset"].shape[0])
+        return original(feeds, outputs)
+
+    session.run_feeds = counted
+    vectors = encoder.encode(texts, batch_size=64)
+    assert max(runs) > 10  # texts of many lengths together
+    assert sum(runs) == len(texts)
+    assert least_cosine(vectors, expected) >= BOUNDS["fp16"].cosine_min
+    np.testing.assert_allclose(encoder.encode(texts[3]), vectors[3], atol=1e-3)  # half has 11 bits
+    rows = trivec.load(tmp_path / "mixed", device="cpu", threads=1, precision="fp16", layout="rows")
+    np.testing.assert_allclose(rows.encode(texts), vectors, atol=2e-3)
+    assert rows.fingerprint != encoder.fingerprint
+    tokens = encoder.encode(texts[:3], output_value="token_embeddings")
+    for ours, theirs in zip(tokens, rows.encode(texts[:3], output_value="token_embeddings"), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-2)
+
+
+def test_the_graph_for_cuda_is_not_taken_before_it_has_passed(
+    minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIVEC_HOME", str(tmp_path / "home"))
+    with pytest.raises(trivec.InputError, match=r'layout="mixed" is for fp16, and .* is opened in fp32 on cpu'):
+        trivec.load(minilm, device="cpu", layout="mixed")
+    mixed_on_cpu(minilm, tmp_path, monkeypatch).close()
+    folder, opened = tmp_path / "mixed", trivec.load(tmp_path / "mixed", device="cpu", precision="fp16")
+    assert opened._open()["default"].session.layout == "rows"
+    assert re.search(
+        r"fp16 CUDA +45\.\d MB, packed; proven on a machine by: trivec verify --device cuda", info(str(folder))
+    )
+    cuda = _manifest.read(folder).encoders["main"].cuda
+    assert cuda is not None
+    digests, device = [ref.sha256 or "" for ref in cuda.files], Device("cuda")
+    monkeypatch.setattr(_approved, "cuda_name", lambda index: f"GPU {index}")
+    chosen = partial(_load._chosen, _manifest.read(folder).encoders["main"], "fp16")
+    assert chosen(device, "auto").variants["fp16"].layout == "rows"
+    note = _approved.approve(digests, device, {"cosine_min": 0.9999})
+    assert note is not None
+    assert json.loads(note.read_text())["device"] == "GPU 0"
+    assert chosen(device, "auto").variants["fp16"] == cuda
+    assert chosen(device, "rows").variants["fp16"].layout == "rows"
+    assert chosen(Device("cuda", 1), "auto").variants["fp16"].layout == "rows"  # another GPU
+    assert not _approved.is_approved([*digests[:1], "0" * 64], device)  # other weights
+    monkeypatch.setattr(_approved, "engine_versions", lambda: {"onnxruntime-gpu": "99"})
+    assert chosen(device, "auto").variants["fp16"].layout == "rows"  # another onnxruntime
+
+
+def test_verify_passes_the_graph_for_cuda_and_notes_it(
+    minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIVEC_HOME", str(tmp_path / "home"))
+    mixed_on_cpu(minilm, tmp_path, monkeypatch).close()
+    folder, texts = tmp_path / "mixed", verification_texts()[::40]
+    monkeypatch.setattr(_verify, "_runs", lambda *_: [("fp16", "cpu", "rows"), ("fp16", "cpu", "mixed")])
+    assert not (tmp_path / "home/approved").exists()
+    checks = _verify.verify(folder, texts=texts, threads=1)
+    assert [(check.layout, check.failed) for check in checks] == [("rows", []), ("mixed", [])]
+    assert "fp16 mixed" in _verify.report(checks)
+    (note,) = (tmp_path / "home/approved").iterdir()
+    figures = json.loads(note.read_text())["figures"]["checks"]
+    assert figures[0]["cosine_min"] >= BOUNDS["fp16"].cosine_min
+    note.unlink()
+    monkeypatch.setitem(HEADS["dense"], "fp16", replace(BOUNDS["fp16"], cosine_min=1.1))
+    assert all(check.failed for check in _verify.verify(folder, texts=texts, threads=1))
+    assert not note.exists()
 
 
 def test_sizes(minilm: Path) -> None:
@@ -138,6 +222,7 @@ def test_the_report_says_what_became_of_every_layer(minilm: Path) -> None:
 def test_no_file_of_another_kind_is_in_the_folder(minilm: Path) -> None:
     found = {p.relative_to(minilm).as_posix() for p in minilm.rglob("*") if p.is_file()}
     graphs = {f"onnx/model{s}.onnx{d}" for s in ("", "_fp16", "_int8") for d in ("", ".data")}
+    graphs.add("onnx/model_fp16_cuda.onnx")  # over the weights of model_fp16.onnx
     assert found == {"trivec.json", "tokenizer.json", "arrays.npz", "REPORT.md", *graphs}
 
 

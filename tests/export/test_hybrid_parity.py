@@ -13,6 +13,7 @@ import pytest
 import sparse_models as made
 import torch
 import transformers as hf
+from on_cpu import mixed_on_cpu
 from scipy.sparse import csr_array
 from test_gte import MULTILINGUAL, Published, draw, write
 
@@ -319,6 +320,7 @@ def test_every_variant_keeps_its_gates_or_is_refused(m3: M3) -> None:
     """The weights are random, so int8 may fail; what failed is named and not there, what is there has its figures."""
     with m3.load() as encoder:
         variants = encoder.manifest.encoders["main"].variants
+        cuda = encoder.manifest.encoders["main"].cuda
     assert "fp32" in variants
     for precision in ("fp16", "int8"):
         assert (precision in variants) == (f"{precision} is not faithful to torch" not in m3.refused)
@@ -331,12 +333,30 @@ def test_every_variant_keeps_its_gates_or_is_refused(m3: M3) -> None:
             assert entry["cosine_min"] >= HEADS[entry["head"]][precision].cosine_min
     names = {path.name for path in (m3.folder / "onnx").iterdir()}
     suffixes = {"fp32": "", "fp16": "_fp16", "int8": "_int8"}
-    assert names == {f"model{suffixes[p]}.onnx{end}" for p in variants for end in ("", ".data")}
+    graphs = {"model_fp16_cuda.onnx"} if "fp16" in variants else set()  # over the weights of fp16
+    assert names == graphs | {f"model{suffixes[p]}.onnx{end}" for p in variants for end in ("", ".data")}
+    assert (None if cuda is None else cuda.layout) == ("packed" if "fp16" in variants else None)
     if "int8" in variants:
         with m3.load(precision="int8") as encoder:
             texts = VARIED[::30]
             together = encoder.encode(texts, return_colbert_vecs=True)
             assert_equal(cut(encoder.encode(texts[:1], return_colbert_vecs=True), 1), cut(together, 1), 1e-5)
+
+
+def test_texts_of_all_lengths_in_one_run(
+    m3: M3, expected: HybridVectors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "fp16 is not faithful" in m3.refused:
+        pytest.fail(f"the random model's fp16 has to pass for this: {m3.refused}")
+    encoder = mixed_on_cpu(m3.folder, tmp_path, monkeypatch)
+    assert encoder._open()["default"].session.layout == "packed"
+    rows = np.arange(0, len(VARIED), 6)
+    texts = [VARIED[row] for row in rows]
+    found = encoder.encode(texts, return_dense=True, return_sparse=True, return_colbert_vecs=True)
+    assert isinstance(expected.sparse, SparseVectors)
+    assert isinstance(expected.colbert, MultiVectors)
+    assert expected.dense is not None
+    assert_equal(found, HybridVectors(expected.dense[rows], expected.sparse[rows], expected.colbert[rows]), 5e-3)
 
 
 # -------------------------------------------------------------------------------------------------------------- mGTE

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import sparse_models as made
 import torch
+from on_cpu import mixed_on_cpu
 from scipy.sparse import csr_array
 from sentence_transformers import SparseEncoder as Oracle
 from sentence_transformers.base.modules import Router
@@ -175,6 +176,19 @@ def test_rows_equal_the_reference(name: str, models: Callable[[str], Model], tex
         assert_equal(encoder.encode_query(texts), found.oracle.encode_query(texts))
         assert_equal(encoder.encode_document(texts), found.oracle.encode_document(texts))
         assert encoder.truncated > 0
+
+
+def test_texts_of_all_lengths_in_one_run_pooled_in_the_graph(
+    models: Callable[[str], Model], texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = models("max-relu")
+    trivec.export(found.checkpoint, tmp_path / "fp16", precision=("fp32", "fp16"), max_texts=64, quiet=True)
+    encoder = mixed_on_cpu(tmp_path / "fp16", tmp_path, monkeypatch)
+    assert encoder._open()["default"].session.layout == "padded"
+    some = texts[::4]
+    expected = dense(found.oracle.encode(some))
+    np.testing.assert_allclose(encoder.encode(some).to_dense(), expected, rtol=0, atol=2e-2)
+    assert expected.max() > 0.5
 
 
 def test_a_text_of_nothing_has_its_special_tokens_rows(models: Callable[[str], Model]) -> None:

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from trivec import _doctor, _session
+from trivec import _doctor, _probe, _session
 from trivec._cli import main
 from trivec._doctor import Cpu, double_install, read_cpu
 from trivec._threads import available_threads
@@ -31,7 +31,7 @@ def test_doctor_on_this_machine(trivec_home: Path, capsys: pytest.CaptureFixture
 
 
 def test_probe_graph_is_valid_onnx_and_adds() -> None:
-    model = onnx.load_from_string(_session._add_graph())
+    model = onnx.load_from_string(_probe.add_graph())
     onnx.checker.check_model(model, full_check=True)
     x = np.array([1.25], dtype=np.float32)
     outputs: Any = ReferenceEvaluator(model).run(None, {"x": x})

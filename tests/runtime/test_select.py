@@ -212,7 +212,8 @@ def test_lexical_weights_as_flag_embedding(size: tuple[int, int], dim: int, drop
     ids = rng.integers(0, dim, size)
     ids[:, : size[1] // 2] %= 11  # repeats in every vocabulary
     weights = np.maximum(np.round(randoms(*size), 1), 0)  # exact zeros, and equal weights
-    found = lexical_rows(ids, weights, dim, dropped)
+    offsets = np.arange(size[0] + 1) * size[1]
+    found = lexical_rows(ids.ravel(), offsets, weights.ravel(), dim, dropped)
     check_rows(found)
     assert found.shape == (size[0], dim)
     expected = [process_token_weights(w, i, set(dropped)) for w, i in zip(weights, ids, strict=True)]
@@ -222,7 +223,7 @@ def test_lexical_weights_as_flag_embedding(size: tuple[int, int], dim: int, drop
 def test_negative_weights_of_tokens_do_not_count_and_nan_is_seen() -> None:
     ids = np.array([[4, 4, 5, 6, 6], [1, 2, 3, 4, 4]])
     weights = np.array([[-1, 0.5, -2, np.nan, 1], [1, -1, 2, 0.25, 0.5]], dtype=np.float32)
-    found = lexical_rows(ids, weights, 9, {1})
+    found = lexical_rows(ids.ravel(), np.array([0, 5, 10]), weights.ravel(), 9, {1})
     assert found[0].indices.tolist() == [4, 6]
     assert np.isnan(found[0].values[1])
     assert found[1].to_dict() == {3: 2.0, 4: 0.5}
@@ -255,4 +256,4 @@ def test_ids_that_have_no_weight_are_refused() -> None:
         with pytest.raises(InputError, match=f"token id {wrong} is none of the 7 that have a weight"):
             table_rows(ids, np.array([0, 3]), randoms(7))
         with pytest.raises(InputError, match=f"token id {wrong} is none of the 7.* Take both from one checkpoint"):
-            lexical_rows(ids[None], randoms(1, 3), 7, ())
+            lexical_rows(ids, np.array([0, 3]), randoms(3), 7, ())

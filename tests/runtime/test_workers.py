@@ -31,9 +31,9 @@ from trivec import (
     _places,
     _workers,
 )
+from trivec._devices import Device
 from trivec._errors import WorkerError
 from trivec._load_options import LoadOptions
-from trivec._session import Device
 from trivec._threads import Threads
 from trivec._workers import Part, WorkerPool
 

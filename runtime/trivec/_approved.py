@@ -1,0 +1,49 @@
+"""Which graphs for CUDA have passed `trivec verify --device cuda` on this machine.
+
+Such a graph cannot be proven where it is made: its attention has no kernel for a CPU. So it is used where it has been
+compared with fp32 on the machine itself, and a new driver name, onnxruntime or file asks for a new comparison.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trivec._devices import Device
+from trivec._driver import cuda_name
+from trivec._home import home
+from trivec._session import engine_versions
+
+
+def is_approved(digests: Sequence[str], device: Device) -> bool:
+    """Whether a graph of these files, by their sha256, has passed on that device with the onnxruntime of today."""
+    return _note(digests, device).is_file()
+
+
+def approve(digests: Sequence[str], device: Device, figures: Mapping[str, Any]) -> Path | None:
+    """Note that it has passed, with the figures; None where trivec's folder cannot be written."""
+    note = _note(digests, device)
+    temporary = note.with_name(f".{note.name}.{os.getpid()}")
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({**_what(digests, device), "figures": dict(figures)}, indent=2), "utf-8")
+        temporary.replace(note)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        return None
+    return note
+
+
+def _note(digests: Sequence[str], device: Device) -> Path:
+    key = json.dumps(_what(digests, device), sort_keys=True)
+    return home() / "approved" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+
+def _what(digests: Sequence[str], device: Device) -> dict[str, Any]:
+    return {
+        "files": list(digests),
+        "device": cuda_name(device.index or 0) if device.kind == "cuda" else device.kind,
+        "onnxruntime": engine_versions(),
+    }

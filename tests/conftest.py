@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ if CORES and (worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("
     # Each of several processes on a core of its own, before any library counts them: else both start threads for all
     # cores, which wait for each other.
     os.sched_setaffinity(0, {sorted(CORES)[int(worker) % len(CORES)]})
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it runs in the background so, and children inherit it: those that are to see Ctrl-C would not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

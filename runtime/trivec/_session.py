@@ -182,7 +182,12 @@ class Session:
         def failure(error: Exception, rows: slice) -> ProviderError:
             return run_error(error, rows.stop - rows.start, ids.shape[1], self.device)
 
-        return within(self.budget, [ids.shape[1]] * len(ids), run, failure)
+        if len(ids) > 1:
+            return within(self.budget, [ids.shape[1]] * len(ids), run, failure)
+        try:  # one text cannot be cut
+            return run(slice(0, 1))
+        except Exception as error:
+            raise failure(error, slice(0, 1)) from error
 
     def run_feeds(self, feeds: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str]) -> list[Floats]:
         """Run a graph of any layout once, in float32 out; onnxruntime's errors come as they are (see `run_error`).

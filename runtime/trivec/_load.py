@@ -12,7 +12,7 @@ import numpy as np
 from trivec import _manifest
 from trivec._approved import is_approved
 from trivec._base import BaseEncoder
-from trivec._devices import Device, Provider, device_of, parse_device, parse_providers
+from trivec._devices import ROWS, Device, Provider, device_of, parse_device, parse_providers
 from trivec._encoders import DenseEncoder
 from trivec._errors import InputError, MissingExtraError, ModelFormatError, ModelNotFoundError, ProviderError
 from trivec._foreign import SENTENCE_OUTPUT, choose_output, derive, read_step_arrays
@@ -285,7 +285,9 @@ def _open(source: Source, manifest: Manifest, device: Device, precision: str, op
         pipelines[name] = _pipeline(manifest, route, encoder, *opened[route.encoder], arrays, precision)
         if manifest.dim and (width := _width(pipelines[name])) != manifest.dim:
             raise ModelFormatError(f"{source.name}: route {name} gives {width} numbers, not {manifest.dim}.")
-    return ENCODERS[manifest.family](manifest, pipelines, options.opened(source, precision, files))
+    mixed = any(session is not None and session.layout != ROWS for _, session in opened.values())
+    layout = "mixed" if mixed else "rows"
+    return ENCODERS[manifest.family](manifest, pipelines, options.opened(source, precision, layout, files))
 
 
 def _check_layout(manifest: Manifest, precision: str, device: Device, options: LoadOptions) -> None:
@@ -309,6 +311,11 @@ def _chosen(encoder: Encoder, precision: str, device: Device, layout: str) -> En
         return encoder
     digests = [ref.sha256 or "" for ref in cuda.files]
     if layout == "auto" and not (device.kind == "cuda" and all(digests) and is_approved(digests, device)):
+        if device.kind == "cuda":
+            logger.info(
+                "A graph that takes texts of all lengths together waits to be proven on this GPU. Type: "
+                "trivec verify MODEL --device cuda"
+            )
         return encoder
     return dataclasses.replace(encoder, variants={**encoder.variants, precision: cuda})
 

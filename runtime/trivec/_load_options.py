@@ -34,13 +34,14 @@ class LoadOptions:
     files: Mapping[str, Path] | None = None
     """Where each of the model's files lies."""
 
-    def opened(self, source: Source, precision: str, files: Mapping[str, Path]) -> "LoadOptions":
-        """What a pickle names: the folder wherever it is unpickled, the commit and not the branch, the variant."""
+    def opened(self, source: Source, precision: str, layout: str, files: Mapping[str, Path]) -> "LoadOptions":
+        """What a pickle names: the folder wherever it is unpickled, the commit and not the branch, the very graph."""
         return replace(
             self,
             name=str(source.root.absolute()) if isinstance(source, Folder) else source.name,
             revision=source.revision if isinstance(source, Repository) else self.revision,
             precision=precision,
+            layout=layout,
             files=files,
         )
 

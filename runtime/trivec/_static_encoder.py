@@ -174,7 +174,7 @@ def open_static(source: Source, manifest: Manifest, device: Device | None, optio
     encoder = replace(encoder, max_seq_length=tokenizer.max_seq_length, truncation_side=tokenizer.truncation_side)
     pipeline = StaticPipeline(encoder, tokenizer, None, rules, None, route.steps, arrays, table=table)
     manifest = replace(manifest, encoders={"main": encoder}, dim=pipeline.dim)
-    return StaticEncoder(manifest, {"default": pipeline}, options.opened(source, precision, files))
+    return StaticEncoder(manifest, {"default": pipeline}, options.opened(source, precision, "rows", files))
 
 
 def _parts(texts: Sequence[str], characters: int | None, *, whole: bool) -> list[slice]:

@@ -1,6 +1,7 @@
 """The real all-MiniLM-L6-v2, all three variants of it, against sentence-transformers in torch."""
 
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -104,6 +105,9 @@ def test_texts_of_all_lengths_in_one_run(
     rows = trivec.load(tmp_path / "mixed", device="cpu", threads=1, precision="fp16", layout="rows")
     np.testing.assert_allclose(rows.encode(texts), vectors, atol=2e-3)
     assert rows.fingerprint != encoder.fingerprint
+    again = pickle.loads(pickle.dumps(encoder))
+    assert again._open()["default"].session.layout == "packed"
+    assert again.fingerprint == encoder.fingerprint
     tokens = encoder.encode(texts[:3], output_value="token_embeddings")
     for ours, theirs in zip(tokens, rows.encode(texts[:3], output_value="token_embeddings"), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-2)

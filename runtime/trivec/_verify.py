@@ -47,12 +47,12 @@ class Check:
     ms_per_text: float
     worst_texts: tuple[tuple[str, float], ...] = ()
     """The texts that are furthest off with their cosines, worst first."""
-    layout: str = "rows"
-    """"rows", or "mixed": the graph that CUDA has for texts of different lengths."""
     head: str = "dense"
     """ "dense", "sparse" or "colbert": which of a route's representations."""
     others: tuple["Check", ...] = ()
     """An export's checks of the other routes and heads of the encoder, of which this is the worst."""
+    layout: str = "rows"
+    """"rows", or "mixed": the graph that CUDA has for texts of different lengths."""
 
     def record(self, status: str) -> dict[str, Any]:
         """The manifest's gate entry: `measured`, or `emulated` where another graph stood for the variant."""

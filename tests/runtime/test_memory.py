@@ -1,6 +1,7 @@
 """Memory that runs out: once it costs a rerun in two, twice it is an error; rows stay whole and in order."""
 
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -167,7 +168,8 @@ def test_memory_that_really_runs_out(tiny_folder: Path) -> None:
     with os.fdopen(reader, "rb") as stream:
         said = stream.read().decode()
     os.waitpid(child, 0)
-    assert said.startswith("ProviderError onnxruntime cannot run 50000 texts of 16 tokens: "), said
+    # the halves, or, where the process has held on to enough for them, what joins them
+    assert re.match(r"ProviderError onnxruntime cannot run (50000|100000) texts of 16 tokens: ", said), said
     assert "smaller batch_size" in said
 
 

@@ -6,6 +6,7 @@ it over the same data. What onnxruntime does with it on CUDA is known from its s
 `trivec verify --device cuda` says so of a machine.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from trivec_export._heads import TOKEN_EMBEDDINGS
 
 POOLED = "pooled"
 _CONTRIB = "com.microsoft"
+_STATES = 3  # dimensions of the states of tokens
 _LOGIT_BYTES, _LEAST_TOKENS = 1 << 28, 512  # of a slice of the vocabulary product: a GPU wants larger ones than a CPU
 
 
@@ -89,9 +91,27 @@ def _finish(view: View, graph: onnx.GraphProto, layout: str) -> onnx.ModelProto:
     result.graph.node.extend(reversed(nodes))
     weights = (*view.model.graph.initializer, *graph.initializer)
     result.graph.initializer.extend(tensor for tensor in weights if tensor.name in needed)
+    result.graph.value_info.extend(_shapes(view.model.graph, result.graph))
     if all(opset.domain != _CONTRIB for opset in result.opset_import):
         result.opset_import.append(helper.make_opsetid(_CONTRIB, 1))
     return _in_slices(view, result)
+
+
+def _shapes(rows: onnx.GraphProto, graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
+    """What is known of (B, S, H) in the rows graph, for the same tensors here: onnxruntime fuses by it.
+
+    It infers no shapes behind its own attention, and joins an Add to the norm after it where both shapes are equal.
+    """
+    texts, here = rows.input[0].type.tensor_type.shape.dim, graph.input[0].type.tensor_type.shape.dim
+    made = {name for node in graph.node for name in node.output} - {value.name for value in graph.output}
+    for value in rows.value_info:
+        dims = value.type.tensor_type.shape.dim
+        if value.name in made and len(dims) == _STATES and list(dims[:2]) == list(texts):
+            copy = onnx.ValueInfoProto()
+            copy.CopyFrom(value)
+            for dim, other in zip(copy.type.tensor_type.shape.dim, here, strict=False):
+                dim.CopyFrom(other)
+            yield copy
 
 
 def _in_slices(view: View, model: onnx.ModelProto) -> onnx.ModelProto:

@@ -97,6 +97,7 @@ def _in_single(model: onnx.ModelProto) -> onnx.ModelProto:
     _widen(graph, {name: f"{name}/single" for name in half})
     casts = [helper.make_node("Cast", [name], [f"{name}/single"], to=TensorProto.FLOAT) for name in half]
     nodes = [*casts, *graph.node]
+    del graph.value_info[:]  # of half types
     del graph.node[:]
     graph.node.extend(nodes)
     return result

@@ -21,6 +21,7 @@ def unpacked_twin(model: onnx.ModelProto) -> onnx.ModelProto:
     if all(node.op_type != _PACKED for node in model.graph.node):
         return model
     twin, make = skeleton(model), helper.make_node
+    twin.graph.value_info.extend(model.graph.value_info)
     numbers = {"zero": [0], "one": [1], "flat": [-1], "beyond": [1 << 31]}
     twin.graph.initializer.extend(
         numpy_helper.from_array(np.array(value, np.int64), _OWN + name) for name, value in numbers.items()

@@ -87,6 +87,7 @@ def with_constant_rows(view: View) -> onnx.ModelProto | None:
     if not found:
         return None
     result = skeleton(view.model)
+    result.graph.value_info.extend(view.model.graph.value_info)
     for node in view.model.graph.node:
         result.graph.node.append(node)
         if node.output[0] in found:

@@ -8,7 +8,7 @@ The converter of onnxruntime.transformers is not used: with nodes to leave out i
 and it has to be told which they are.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,10 +126,20 @@ class _Converter:
             self._node(node)
         result = skeleton(self._model)
         result.graph.node.extend(self._nodes)
+        result.graph.value_info.extend(self._shapes())
         for name, tensor in self._weights.items():
             half = tensor.data_type == _FLOAT and name not in self._exact
             result.graph.initializer.append(_cast(tensor, _HALF) if half else tensor)
         return result
+
+    def _shapes(self) -> Iterator[onnx.ValueInfoProto]:
+        """The shapes that are stated, with the types of today; without them onnxruntime fuses no Add with a norm."""
+        for value in self._model.graph.value_info:
+            copy = onnx.ValueInfoProto()
+            copy.CopyFrom(value)
+            if value.name in self._floats:
+                copy.type.tensor_type.elem_type = _FLOAT if value.name in self._made_single else _HALF
+            yield copy
 
     def _node(self, node: onnx.NodeProto) -> None:
         copy = onnx.NodeProto()
@@ -167,6 +177,7 @@ def _finite_masks(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     result = skeleton(model)
     result.graph.node.extend(model.graph.node)
+    result.graph.value_info.extend(model.graph.value_info)
     for tensor in model.graph.initializer:
         value = numpy_helper.to_array(tensor) if tensor.data_type == _FLOAT else np.zeros(0)
         if value.min(initial=0) > _MASK:

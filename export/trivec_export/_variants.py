@@ -71,6 +71,7 @@ def _write_cuda(folder: Path, part: Part, half: onnx.ModelProto, variant: Varian
     written = folder / variant.files[0].path
     outside = skeleton(half)  # the graph before its pooling was put into a loop, with the weights where they are
     outside.graph.node.extend(half.graph.node)
+    outside.graph.value_info.extend(half.graph.value_info)
     outside.graph.initializer.extend(onnx.load(written, load_external_data=False).graph.initializer)
     made = cuda_graph(outside, written.parent)
     if isinstance(made, NoCudaGraph):

@@ -320,6 +320,27 @@ def test_fp16_reads_the_weights_of_the_rows_graph(made: Callable[[str], Made], t
     assert "token_embeddings" in difference(CudaGraph(wrong, "packed"), path, rows)
 
 
+def test_half_graphs_state_the_shapes_that_fusions_ask_for(made: Callable[[str], Made], tmp_path: Path) -> None:
+    """Without them onnxruntime joins no Add with the norm after it, since it infers nothing behind its attention."""
+    half = convert_half(made("bert").rows, texts()).model
+    graph = cuda_graph(half)
+    assert isinstance(graph, CudaGraph) and graph.layout == "packed"
+
+    def fused(model: onnx.ModelProto) -> int:
+        options = ort.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+        options.log_severity_level = 3
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        made_of = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+        return made_of["SkipLayerNormalization"]
+
+    for model in (half, unpacked_twin(graph.model)):
+        found = fused(model)
+        assert found >= 3  # of five; one follows the embeddings
+        del model.graph.value_info[:]
+        assert fused(model) < found
+
+
 def test_the_packed_operator_is_as_onnxruntime_declares_it(made: Callable[[str], Made]) -> None:
     """Without a GPU the graph fails for want of a kernel, after its schema was found in order."""
     case = made("bert")

@@ -136,7 +136,7 @@ class Check:
         done = subprocess.run(command, capture_output=True, text=True, env=_gpu.environment(), check=False)
         print(done.stdout, done.stderr, file=sys.stderr)
         if done.returncode:
-            raise Failed("trivec verify", (done.stdout + done.stderr).strip().splitlines()[-1])
+            raise Failed("trivec verify", (done.stdout.strip() or done.stderr.strip()).splitlines()[-1])
         return "passed"
 
     def contenders(self, model: Model, peer: str | None) -> list[Contender]:
@@ -189,6 +189,7 @@ class Check:
             options = {"folder": str(model.folder), "precision": "fp32", "tokens": model.limit}
             here = Contender(reference, "trivec", "", options | {"threads": self.args.threads})
             saved[reference] = self.work / f"vectors/{model.name}-cpu.npz"
+            saved[reference].parent.mkdir(exist_ok=True)
             with self.place.process(here) as process:
                 process.ask(encode(texts, 0, saved[reference]))
         rows: list[Row] = []

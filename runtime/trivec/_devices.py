@@ -144,7 +144,8 @@ def providers_of(device: Device, given: Sequence[Provider] | None, layout: str =
     CUDA's get trivec's defaults below what was given.
     """
     if given is None:
-        given = [Provider(KINDS[device.kind], {"device_id": str(device.index)} if device.kind == "cuda" else {})]
+        # The first device goes unsaid: onnxruntime looks for a plugin by its index, and warns that there is none.
+        given = [Provider(KINDS[device.kind], {"device_id": str(device.index)} if device.index else {})]
     return [Provider(p.name, {**cuda_options(layout), **p.options}) if p.name == CUDA else p for p in given]
 
 

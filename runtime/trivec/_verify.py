@@ -270,6 +270,10 @@ def _record(folder: Path, manifest: Manifest, checks: Sequence[Check]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _variant(check: Check) -> str:
+    return check.precision if check.layout == "rows" else f"{check.precision} {check.layout}"
+
+
 def report(checks: Sequence[Check]) -> str:
     """The checks as an aligned table."""
     header = [
@@ -287,7 +291,7 @@ def report(checks: Sequence[Check]) -> str:
     ]
     rows = [
         [
-            check.precision if check.layout == "rows" else f"{check.precision} {check.layout}",
+            _variant(check),
             check.device,
             check.route,
             check.head,
@@ -304,7 +308,7 @@ def report(checks: Sequence[Check]) -> str:
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
     lines += [
-        f"{check.precision} on {check.device}: {'; '.join(check.failed)}; worst for the text {check.worst_text[:80]!r}"
+        f"{_variant(check)} on {check.device}: {'; '.join(check.failed)}; worst for the text {check.worst_text[:80]!r}"
         for check in checks
         if check.failed
     ]

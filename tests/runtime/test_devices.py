@@ -65,7 +65,7 @@ def test_auto_takes_cuda_where_the_session_gets_it(
     with trivec.load(tiny_model.folder) as encoder:
         assert (encoder.device, encoder.precision) == ("cuda:0", "fp32")  # there is no fp16 here
         assert_allclose(encoder.encode(TEXTS), tiny_model.expected(TEXTS), atol=1e-6)
-    assert engine.opened == [{CUDA: {"device_id": "0", **cuda_options()}}]
+    assert engine.opened == [{CUDA: cuda_options()}]
     assert {device for device, *_ in engine.runs} == {"cuda:0"}
     assert engine.preloads == 1
     assert not caplog.records

@@ -120,9 +120,14 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The README first: it takes longest, and the tests of a file run in one process."""
+    """The README first: it takes longest. A file's tests run in one process, and so do all that need its `minilm`."""
     items.sort(key=lambda item: not Path(item.fspath).name.startswith("test_readme"))
+    together = {item.path for item in items if "readme" in getattr(item, "fixturenames", ())}
+    for item in items:
+        name = "readme" if item.path in together else item.path.relative_to(ROOT).as_posix()
+        item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture

@@ -362,25 +362,6 @@ def test_the_packed_operator_is_as_onnxruntime_declares_it(made: Callable[[str],
         assert all(value.type.tensor_type.elem_type == TensorProto.FLOAT for value in model.graph.output)
 
 
-def test_an_exported_folder_names_its_graph_for_cuda(minilm: Path) -> None:
-    """The real all-MiniLM-L6-v2, as the README exports it."""
-    manifest = _manifest.read(minilm)
-    encoder = manifest.encoders["main"]
-    cuda, half = encoder.cuda, encoder.variants["fp16"]
-    assert cuda is not None
-    assert (cuda.layout, cuda.needs, cuda.gate, cuda.output) == ("packed", ("cuda",), None, "token_embeddings")
-    assert [ref.path for ref in cuda.files] == ["onnx/model_fp16_cuda.onnx", "onnx/model_fp16.onnx.data"]
-    assert cuda.files[1] == half.files[1]
-    assert {ref.path for ref in manifest.files("fp16")} >= {ref.path for ref in (*cuda.files, *half.files)}
-    assert cuda.files[0] not in manifest.files("fp32")
-    graph = onnx.load(minilm / cuda.files[0].path, load_external_data=False)
-    assert cuda.inputs == tuple(value.name for value in graph.graph.input)
-    rng = np.random.default_rng(0)
-    rows = [rng.integers(999, 30000, n) for n in (40, 3, 12, 25, 33)]
-    assert difference(CudaGraph(graph, cuda.layout), minilm / half.files[0].path, rows) == ""
-    assert "Layout: packed." in (minilm / "REPORT.md").read_text(encoding="utf-8")
-
-
 def part(rows: list[Ids]) -> Part:
     """What writing a graph for CUDA reads of a part: calibration texts."""
     return cast("Part", SimpleNamespace(calibration=Tokenized([], rows)))

@@ -22,6 +22,8 @@ from trivec._devices import Device
 from trivec._gate import BOUNDS, HEADS
 from trivec._info import info
 from trivec._texts import verification_texts
+from trivec_export._cuda import CudaGraph
+from trivec_export._cuda_check import difference
 
 TEXTS = [text.text for text in verification_texts()]
 
@@ -79,6 +81,24 @@ def test_the_adapters_give_the_references_vectors(minilm: Path, minilm_checkpoin
         assert least_cosine(np.array(rows, np.float32), documents) >= 0.99999
         np.testing.assert_allclose(rows, documents, atol=1e-5)
         np.testing.assert_allclose(row, question, atol=1e-5)
+
+
+def test_an_exported_folder_names_its_graph_for_cuda(minilm: Path) -> None:
+    manifest = _manifest.read(minilm)
+    encoder = manifest.encoders["main"]
+    cuda, half = encoder.cuda, encoder.variants["fp16"]
+    assert cuda is not None
+    assert (cuda.layout, cuda.needs, cuda.gate, cuda.output) == ("packed", ("cuda",), None, "token_embeddings")
+    assert [ref.path for ref in cuda.files] == ["onnx/model_fp16_cuda.onnx", "onnx/model_fp16.onnx.data"]
+    assert cuda.files[1] == half.files[1]
+    assert {ref.path for ref in manifest.files("fp16")} >= {ref.path for ref in (*cuda.files, *half.files)}
+    assert cuda.files[0] not in manifest.files("fp32")
+    graph = onnx.load(minilm / cuda.files[0].path, load_external_data=False)
+    assert cuda.inputs == tuple(value.name for value in graph.graph.input)
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(999, 30000, n) for n in (40, 3, 12, 25, 33)]
+    assert difference(CudaGraph(graph, cuda.layout), minilm / half.files[0].path, rows) == ""
+    assert "Layout: packed." in (minilm / "REPORT.md").read_text(encoding="utf-8")
 
 
 def test_texts_of_all_lengths_in_one_run(

@@ -92,6 +92,7 @@ def test_include_prompt_true_ignores_the_prompt_length(mode: str) -> None:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_dense_with_every_activation(activation: str) -> None:
     classes = {name.lower(): getattr(torch.nn, name) for name in dir(torch.nn)}
+    torch.manual_seed(0)
     module = Dense(13, 9, activation_function=classes[activation.replace("_", "")]())
     # saturating, tiny and ordinary inputs: the reference's own formulas differ there
     vectors = np.concatenate([randoms(4, 13), 40 * randoms(3, 13, seed=1), 1e-4 * randoms(2, 13, seed=2)])
@@ -99,7 +100,9 @@ def test_dense_with_every_activation(activation: str) -> None:
     arrays = {"d.weight": module.linear.weight.detach().numpy(), "d.bias": module.linear.bias.detach().numpy()}
     found = apply_steps(vectors, (Step("dense", "d", activation),), arrays)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
+    # large inputs may cancel to a small sum, whose rounding is theirs: 40 times as coarse
+    for rows, atol in ((slice(0, 4), 2e-6), (slice(4, 7), 8e-5), (slice(7, 9), 2e-6)):
+        np.testing.assert_allclose(found[rows], expected[rows], rtol=2e-5, atol=atol)
 
 
 @pytest.mark.parametrize("out_features", [13, 8])

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import onnx
 from onnx import TensorProto, helper
 
+from trivec._layouts import POOLED
 from trivec_export._calibrate import skeleton
 from trivec_export._chunk import chunk_pool, find_pool
 from trivec_export._cuda_packed import pack
@@ -20,7 +21,6 @@ from trivec_export._cuda_padded import pad
 from trivec_export._cuda_view import UnsuitableError, View, classify, with_constant_rows
 from trivec_export._heads import TOKEN_EMBEDDINGS
 
-POOLED = "pooled"
 _CONTRIB = "com.microsoft"
 _STATES = 3  # dimensions of the states of tokens
 _LOGIT_BYTES, _LEAST_TOKENS = 1 << 28, 512  # of a slice of the vocabulary product: a GPU wants larger ones than a CPU

@@ -13,7 +13,9 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from trivec_export._cuda import POOLED, CudaGraph
+from trivec._layouts import POOLED, every_feed
+from trivec._tokenize import Batch
+from trivec_export._cuda import CudaGraph
 from trivec_export._cuda_twin import unpacked_twin
 from trivec_export._half import set_type
 from trivec_export._heads import TOKEN_EMBEDDINGS
@@ -131,23 +133,7 @@ def _open(model: onnx.ModelProto, folder: Path) -> ort.InferenceSession:
 
 
 def inputs(layout: str, texts: Sequence[Ids], weights: Sequence[Floats]) -> dict[str, npt.NDArray[Any]]:
-    """What a graph of this layout is given for texts of ids (S_b,), pooled with weights (K, S_b) each."""
+    """What the runtime gives a graph of this layout for texts of ids (S_b,), pooled with weights (K, S_b) each."""
     lengths = np.array([len(row) for row in texts])  # (B,)
-    longest = int(lengths.max())
-    if layout == "padded":
-        ids = np.zeros((len(texts), longest), np.int64)
-        pool = np.zeros((len(weights[0]), *ids.shape), np.float32)  # (K, B, S)
-        for i, (row, weight) in enumerate(zip(texts, weights, strict=True)):
-            ids[i, : len(row)] = row
-            pool[:, i, : len(row)] = weight
-        return {"input_ids": ids, "lengths": lengths.astype(np.int32), "pool_weight": pool}
-    real = np.arange(longest) < lengths[:, None]  # (B, Smax)
-    flat = np.arange(real.size).reshape(real.shape)
-    return {
-        "input_ids": np.concatenate(texts)[None],
-        "position_ids": np.concatenate([np.arange(n) for n in lengths])[None],
-        "token_offset": np.concatenate([flat[real], flat[~real]]).reshape(real.shape).astype(np.int32),
-        "cumulative_sequence_length": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
-        "token_row": np.repeat(np.arange(len(texts)), lengths),
-        "pool_weight": np.concatenate(weights, axis=1).astype(np.float32),
-    }
+    batch = Batch(np.concatenate(texts), np.concatenate([[0], np.cumsum(lengths)]))
+    return every_feed(layout, batch, np.concatenate(weights, axis=1), int(lengths.max()))

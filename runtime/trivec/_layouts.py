@@ -121,7 +121,7 @@ def feeds_of(
         ModelFormatError: the graph has an input of another name.
     """
     weights = np.zeros((1, len(batch.ids)), dtype=np.float32) if weights is None else weights
-    made = _packed(batch, weights) if layout == PACKED else _padded(batch, weights, limit)
+    made = every_feed(layout, batch, weights, limit)
     unknown = [name for name in names if name not in made]
     if unknown:
         raise ModelFormatError(
@@ -129,6 +129,11 @@ def feeds_of(
             "pip install -U trivec"
         )
     return {name: made[name] for name in names}
+
+
+def every_feed(layout: str, batch: Batch, weights: Floats, limit: int | None) -> dict[str, npt.NDArray[Any]]:
+    """Every input that a graph of this layout may have; the arguments are those of `feeds_of`."""
+    return _packed(batch, weights) if layout == PACKED else _padded(batch, weights, limit)
 
 
 def _packed(batch: Batch, weights: Floats) -> dict[str, npt.NDArray[Any]]:

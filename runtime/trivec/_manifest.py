@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from trivec._devices import PACKED, PADDED, ROWS
 from trivec._errors import ModelFormatError
 
 FORMAT = 1
 FILE_NAME = "trivec.json"
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 PRECISIONS = ("fp32", "fp16", "int8")
-LAYOUTS = ("rows", "packed", "padded")
+LAYOUTS = (ROWS, PACKED, PADDED)
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 ACTIVATIONS = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu", "leaky_relu", "elu", "softplus", "mish")
 STEPS = ("dense", "layer_norm", "normalize")

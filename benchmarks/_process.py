@@ -1,10 +1,45 @@
 """What a process takes of the machine, and what the machine is."""
 
+import json
+import os
 import platform
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from benchmarks._table import Row, Table
+
+Ask = Callable[[object], dict[str, Any]]
+"""Hands a worker a command, as a line of JSON, and returns its answer."""
+
+
+@contextmanager
+def worker(line: Sequence[str], variables: Mapping[str, str], threads: int) -> Iterator[tuple[dict[str, Any], Ask]]:
+    """A process on `threads` cores that answers lines of JSON with such lines: what it says first, and what asks it."""
+    cores = sorted(os.sched_getaffinity(0))[:threads]
+    with subprocess.Popen(
+        line,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **variables},
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509 - no threads here
+    ) as running:
+        stdin, stdout = running.stdin, running.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("the worker was started without pipes.")
+
+        def ask(command: object) -> dict[str, Any]:
+            stdin.write(json.dumps(command) + "\n")
+            stdin.flush()
+            found: dict[str, Any] = json.loads(stdout.readline())
+            return found
+
+        yield json.loads(stdout.readline()), ask
+        stdin.close()
 
 
 def resident(peak: bool = False) -> float:
@@ -40,8 +75,6 @@ def machine(note: str, *, threads: int, command: str) -> Table:
 
 def write(tables: list[Table], title: str, folder: Path, name: str) -> None:
     """Print a report, and write it as Markdown and as JSON lines."""
-    import json
-
     text = "\n".join([f"# {title}\n", *(table.markdown() for table in tables)])
     print(text)
     folder.mkdir(parents=True, exist_ok=True)

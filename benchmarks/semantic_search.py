@@ -11,25 +11,23 @@ less that before the first search, with all libraries and vectors loaded; each c
 import argparse
 import importlib
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from benchmarks._process import machine, resident, write
+from benchmarks import _process
+from benchmarks._process import Ask, machine, resident, write
 from benchmarks._report import Goal, goals
 from benchmarks._stats import ratios, spread
 from benchmarks._table import Row, Table
 
 ENGINES = ("trivec", "sentence-transformers")
-Ask = Callable[[str], dict[str, Any]]
 GOALS = (
     *(
         Goal(
@@ -94,31 +92,11 @@ def worker(engine: str, folder: Path, case: Case, threads: int) -> None:
 @contextmanager
 def process(engine: str, folder: Path, case: Case, threads: int) -> Iterator[Ask]:
     """A worker on `threads` cores, that has its vectors and waits."""
-    cores = sorted(os.sched_getaffinity(0))[:threads]
-    variables = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+    variables = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     line = [sys.executable, "-m", "benchmarks.semantic_search", "--threads", str(threads)]
     line += ["--worker", engine, str(folder), json.dumps(case)]
-    with subprocess.Popen(
-        line,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=variables,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509 - no threads here
-    ) as running:
-        stdin, stdout = running.stdin, running.stdout
-        if stdin is None or stdout is None:
-            raise RuntimeError("the worker was started without pipes.")
-
-        def ask(command: str) -> dict[str, Any]:
-            stdin.write(command + "\n")
-            stdin.flush()
-            found: dict[str, Any] = json.loads(stdout.readline())
-            return found
-
-        stdout.readline()
+    with _process.worker(line, variables, threads) as (_, ask):
         yield ask
-        stdin.close()
 
 
 def measure(case: Case, folder: Path, rounds: int, threads: int) -> Row:

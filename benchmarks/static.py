@@ -9,27 +9,25 @@ them; the first round is the one after a single warm-up text, and is shown for i
 
 import argparse
 import json
-import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks._process import machine, resident, write
+from benchmarks import _process
+from benchmarks._process import Ask, machine, resident, write
 from benchmarks._scifact import read, split_sentences
 from benchmarks._stats import percentiles, ratios
 from benchmarks._table import Row, Table
 
 ENGINES = ("trivec", "model2vec")
 CALLS = 200  # single texts of a round
-Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def worker(engine: str, folder: str) -> None:
@@ -63,29 +61,10 @@ def worker(engine: str, folder: str) -> None:
 @contextmanager
 def process(engine: str, folder: Path, threads: int) -> Iterator[tuple[float, Ask]]:
     """A worker on `threads` cores: seconds until its first vector, and what asks it."""
-    cores = sorted(os.sched_getaffinity(0))[:threads]
-    variables = {**os.environ, "RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    variables = {"RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     line = [sys.executable, "-m", "benchmarks.static", "--worker", engine, str(folder)]
-    with subprocess.Popen(
-        line,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=variables,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509 - no threads here
-    ) as running:
-        stdin, stdout = running.stdin, running.stdout
-        if stdin is None or stdout is None:
-            raise RuntimeError("the worker was started without pipes.")
-
-        def ask(command: dict[str, Any]) -> dict[str, Any]:
-            stdin.write(json.dumps(command) + "\n")
-            stdin.flush()
-            found: dict[str, Any] = json.loads(stdout.readline())
-            return found
-
-        yield float(json.loads(stdout.readline())["seconds"]), ask
-        stdin.close()
+    with _process.worker(line, variables, threads) as (first, ask):
+        yield float(first["seconds"]), ask
 
 
 def text_sets(data: Path, rounds: int) -> dict[str, list[list[str]]]:

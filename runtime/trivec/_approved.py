@@ -6,13 +6,13 @@ compared with fp32 on the machine itself, and a new driver name, onnxruntime or 
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trivec._devices import Device
 from trivec._driver import cuda_name
+from trivec._files import write_at_once
 from trivec._home import home
 from trivec._session import engine_versions
 
@@ -25,13 +25,11 @@ def is_approved(digests: Sequence[str], device: Device) -> bool:
 def approve(digests: Sequence[str], device: Device, figures: Mapping[str, Any]) -> Path | None:
     """Note that it has passed, with the figures; None where trivec's folder cannot be written."""
     note = _note(digests, device)
-    temporary = note.with_name(f".{note.name}.{os.getpid()}")
+    text = json.dumps({**_what(digests, device), "figures": dict(figures)}, indent=2)
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({**_what(digests, device), "figures": dict(figures)}, indent=2), "utf-8")
-        temporary.replace(note)
+        write_at_once(note, text.encode())
     except OSError:
-        temporary.unlink(missing_ok=True)
         return None
     return note
 

@@ -1,5 +1,6 @@
 """`trivec verify`: is every variant on this machine as faithful to the fp32 variant as its gate asks? Without torch."""
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -16,6 +17,7 @@ from trivec._base import BaseEncoder
 from trivec._devices import Device, parse_device
 from trivec._encoders import DenseEncoder
 from trivec._errors import InputError, IntegrityError, ModelFormatError, ModelNotFoundError
+from trivec._files import write_at_once
 from trivec._gate import HEADS, Bounds, Figures, compare, compare_multi, compare_sparse, failures
 from trivec._hybrid import HybridEncoder, HybridVectors
 from trivec._integrity import sha256
@@ -262,12 +264,8 @@ def _record(folder: Path, manifest: Manifest, checks: Sequence[Check]) -> None:
         variants = {**encoder.variants, "fp16": dataclasses.replace(encoder.variants["fp16"], gate=gate)}
         encoders[name] = dataclasses.replace(encoder, variants=variants)
     text = _manifest.dumps(dataclasses.replace(manifest, encoders=encoders))
-    temporary = folder / f".{_manifest.FILE_NAME}.{os.getpid()}"
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / _manifest.FILE_NAME)
-    except OSError:  # a folder that may only be read keeps its emulated gate
-        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a folder that may only be read keeps its emulated gate
+        write_at_once(folder / _manifest.FILE_NAME, text.encode())
 
 
 def _variant(check: Check) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trivec._errors import InputError
+from trivec._files import write_at_once
 from trivec.map._corpus import Kind, read_corpus
 from trivec.map._page import page
 from trivec.map._points import Projection, check_projection, project
@@ -67,7 +68,7 @@ def write(
     corpus = read_corpus(origin, texts, kind=vectors, limit=limit, max_chars=max_chars)
     plane = project(corpus.vectors, projection)
     data = page(origin.name, corpus, plane)
-    _write_at_once(path, data)
+    _write(path, data)
     return Drawn(path, len(corpus.texts), corpus.total, plane.description, len(data))
 
 
@@ -90,13 +91,8 @@ def _check_counts(**counts: object) -> None:
             raise InputError(f"{name} must be a whole number of at least 1, got {value!r}.")
 
 
-def _write_at_once(path: Path, data: bytes) -> None:
-    """Write a file beside its place, and give it its name."""
-    temporary = path.with_name(f".trivec-map-{os.getpid()}.tmp")
+def _write(path: Path, data: bytes) -> None:
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:  # the disk is full, or the folder not writable
+        write_at_once(path, data)
+    except OSError as error:  # named as the page, not as what it is written to first
         raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -12,6 +12,9 @@ from trivec._errors import MissingExtraError
 
 __all__ = ["export"]
 
+# onnxruntime's wheels since 1.31 send telemetry unless told otherwise before they are loaded. What a user set stays.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 _PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript", "safetensors", "requests")
 
 

@@ -1,5 +1,6 @@
 """One open ONNX graph on one device. The only module that imports onnxruntime."""
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -223,6 +224,8 @@ def run_error(error: Exception, texts: int, tokens: int, device: Device) -> Prov
 
 
 def _onnxruntime() -> Engine:
+    # onnxruntime's wheels since 1.31 send telemetry unless told otherwise before they are loaded. What a user set stays.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from packaging.version import Version
 
 from trivec import _manifest
 from trivec._checkpoint import Checkpoint, read_checkpoint
@@ -36,6 +37,8 @@ from trivec_export._weights import read_weights
 
 FAMILIES = ("auto", *_FAMILIES)
 _TOOLS = ("trivec", "torch", "transformers", "optimum", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
+_TESTED = {"torch": (2, 13), "transformers": (5, 24)}
+"""The last releases that the exporter, which leans on their inside, was tested with."""
 _ARRAYS = "arrays.npz"
 MIN_TEXTS = 64
 
@@ -64,6 +67,8 @@ def run(request: Request, *, quiet: bool) -> Path:
     progress = Progress(quiet=quiet)
     _check(request)
     check_new(request.out)
+    for line in _untested():
+        progress.say(line)
     calibration = sample(calibration_texts(request.calibration), request.max_texts)
     verification = sample(verification_texts(), request.max_texts)
     with progress.step(f"fetch {request.model}"):
@@ -126,6 +131,17 @@ def _check(request: Request) -> None:
     unknown = [p for p in request.precisions if p not in PRECISIONS]
     if unknown or not request.precisions:
         raise InputError(f"precision {','.join(request.precisions)!r}: expected some of {','.join(PRECISIONS)}.")
+
+
+def _untested() -> list[str]:
+    """What is said of packages that are newer than what the exporter was tested with."""
+    lines = []
+    for name, tested in _TESTED.items():
+        version = importlib.metadata.version(name)
+        if Version(version).release[:2] > tested:
+            last = ".".join(map(str, tested))
+            lines.append(f"{name} {version} is newer than {last}, which this was tested with: the gates decide")
+    return lines
 
 
 def _family_line(checkpoint: Checkpoint) -> str:

@@ -13,8 +13,10 @@ import torch
 import transformers
 from optimum.exporters.tasks import TasksManager
 from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, PretrainedConfig, PreTrainedModel
+from transformers.integrations.peft import MIN_PEFT_VERSION
+from transformers.utils.peft_utils import check_peft_version
 
-from trivec._errors import ModelFormatError, ModelNotFoundError
+from trivec._errors import MissingExtraError, ModelFormatError, ModelNotFoundError
 from trivec_export._swap import Swaps
 
 FEATURES, FILL_MASK = "feature-extraction", "fill-mask"
@@ -83,11 +85,29 @@ def load(
     with quiet(), Swaps() as swaps:
         # The Hub's conversion bot would be asked, in a thread, to turn a pickle into safetensors.
         swaps.environment("DISABLE_SAFETENSORS_CONVERSION", "1")
+        _check_peft(Path(folder))
         config = _config(folder, hub)
         model, missing = _weights(folder, config, hub, task)
         model.eval()
         _check_missing(model, missing, folder, task)
     return model
+
+
+def _check_peft(folder: Path) -> None:
+    """Raise MissingExtraError where an adapter lies beside the weights and PEFT, which merges it in, cannot.
+
+    transformers leaves the adapter out in silence where PEFT is missing.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        return
+    try:
+        check_peft_version(min_version=MIN_PEFT_VERSION)
+    except (ImportError, ValueError) as error:
+        raise MissingExtraError(
+            f"{folder} has an adapter (adapter_config.json), which transformers {transformers.__version__} loads by "
+            f"PEFT: {error} Type: pip install --upgrade peft   (or merge the adapter into the weights: "
+            "model.merge_and_unload())"
+        ) from error
 
 
 def _config(folder: str | Path, hub: dict[str, Any]) -> PretrainedConfig:

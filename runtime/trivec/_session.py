@@ -224,7 +224,7 @@ def run_error(error: Exception, texts: int, tokens: int, device: Device) -> Prov
 
 
 def _onnxruntime() -> Engine:
-    # onnxruntime's wheels since 1.31 send telemetry unless told otherwise before they are loaded. What a user set stays.
+    # Wheels since 1.31 send telemetry unless told otherwise before they are loaded. What a user has set stays.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime

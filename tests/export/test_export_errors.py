@@ -1,7 +1,9 @@
 """What goes wrong ends in one clear error, and leaves nothing behind."""
 
+import importlib.metadata
 import json
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 import trivec
 from trivec_export import _export, _variants
+from trivec_export._load import load
 from trivec_export._quantize import Quantized
 
 
@@ -169,3 +172,38 @@ def test_export_once_into_the_cache(bert: Path, tmp_path: Path, monkeypatch: pyt
     assert len(calls) == 1
     encoder = trivec.load(bert, export=True)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(encoder)).encode("once"), first)
+
+
+@pytest.mark.parametrize("installed", [None, "0.1.0"], ids=["missing", "too old"])
+def test_an_adapter_beside_the_weights_and_no_peft_that_merges_it(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str | None
+) -> None:
+    """transformers leaves it out in silence where PEFT is missing."""
+    (bert / "adapter_config.json").write_text("{}")
+    monkeypatch.setattr("transformers.utils.peft_utils.is_peft_available", lambda: installed is not None)
+    monkeypatch.setattr("transformers.utils.peft_utils.importlib.metadata.version", lambda _: installed)
+    with pytest.raises(trivec.MissingExtraError, match=r"has an adapter .* Type: pip install --upgrade peft"):
+        load(bert)
+
+
+def test_packages_that_are_newer_than_what_was_tested(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = importlib.metadata.version
+    newer = {"transformers": "5.99.1.dev0", "torch": "2.13.7+cpu"}
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: newer.get(name) or real(name))
+    monkeypatch.setattr(_export, "fetch", lambda *_, **__: pytest.fail("far enough"))
+    with pytest.raises(pytest.fail.Exception, match="far enough"):
+        trivec.export(bert, tmp_path / "out")
+    said = capsys.readouterr().err
+    tested = ".".join(map(str, _export._TESTED["transformers"]))
+    assert f"transformers 5.99.1.dev0 is newer than {tested}, which this was tested with: the gates decide" in said
+    assert "torch" not in said
+
+
+def test_what_is_pinned_is_within_what_was_tested() -> None:
+    pins = (Path(__file__).parents[2] / "scripts/constraints.txt").read_text(encoding="utf-8")
+    for name, tested in _export._TESTED.items():
+        pinned = re.search(rf"^{name}==(\d+)\.(\d+)", pins, flags=re.MULTILINE)
+        assert pinned is not None
+        assert tuple(map(int, pinned.groups())) <= tested

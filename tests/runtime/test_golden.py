@@ -1,0 +1,129 @@
+"""What must not change from one version to the next: tests/golden was written by the code of commit c7a87c8.
+
+golden.json has the fingerprints that its four tiny models (dense, splade, hybrid, static) gave for each set of options,
+the texts of its stores, and the options they were written with. A store named half-* was interrupted when 4 texts were
+done.
+"""
+
+import hashlib
+import json
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import trivec
+from trivec import store
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SAID: dict[str, Any] = json.loads((GOLDEN / "golden.json").read_text(encoding="utf-8"))
+
+
+def load(kind: str, **options: Any) -> Any:
+    return trivec.load(GOLDEN / kind, device="cpu", threads=1, **options)
+
+
+@pytest.mark.parametrize("kind", SAID["fingerprints"])
+def test_fingerprints(kind: str) -> None:
+    assert len(SAID["fingerprints"][kind]) > 20
+    for case in SAID["fingerprints"][kind]:
+        with load(kind, **case["load"]) as encoder:
+            if "max_seq_length" in case:
+                encoder.max_seq_length = case["max_seq_length"]
+            assert encoder.fingerprint_of(**case["call"]) == case["fingerprint"], case
+
+
+@pytest.mark.parametrize("name", SAID["stores"])
+def test_a_store_is_read_and_an_interrupted_one_goes_on(name: str, tmp_path: Path) -> None:
+    whole = store.read(GOLDEN / "stores" / name)
+    target = tmp_path / name
+    shutil.copy(GOLDEN / "stores" / f"half-{name}.partial", f"{target}.partial")
+    with load(name.partition(".")[0]) as encoder:
+        written = store.write(target, encoder, SAID["texts"], window=4, **SAID["stores"][name])
+    assert (written.rows, written.resumed) == (len(SAID["texts"]), 4)
+    again = store.read(target)
+    assert again.texts == whole.texts
+    assert whole.texts in (SAID["texts"], None)
+    assert again.fingerprint == whole.fingerprint
+    for part in ("dense", "sparse", "colbert"):
+        np.testing.assert_allclose(numbers(again.vectors, part), numbers(whole.vectors, part), rtol=1e-5, atol=1e-6)
+
+
+def numbers(vectors: Any, part: str) -> Any:
+    """One kind of vectors as an array; empty where there is none."""
+    found = vectors if not isinstance(vectors, trivec.HybridVectors) else getattr(vectors, part)
+    if isinstance(found, trivec.SparseVectors):
+        return found.to_dense() if part == "sparse" else np.zeros(0)
+    if isinstance(found, trivec.MultiVectors):
+        return found.vectors if part == "colbert" else np.zeros(0)
+    return np.zeros(0) if found is None or part != "dense" else found
+
+
+def test_vectors_and_errors_that_were_pickled() -> None:
+    found = pickle.loads((GOLDEN / "vectors.pickle").read_bytes())
+    assert isinstance(found["error"], trivec.InputError)
+    assert str(found["error"]) == "what came"
+    with load("hybrid") as encoder:
+        made = encoder.encode(SAID["texts"][:3], return_colbert_vecs=True)
+        one = encoder.encode(SAID["texts"][0], return_colbert_vecs=True)
+    for part in ("dense", "sparse", "colbert"):
+        np.testing.assert_allclose(numbers(found["hybrid"], part), numbers(made, part), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["sparse"].to_dense(), made.sparse.to_dense(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found["colbert"].offsets, made.colbert.offsets)
+    np.testing.assert_allclose(found["one"].dense, one.dense, rtol=1e-5, atol=1e-6)
+
+
+def test_an_encoder_in_a_fresh_process(tmp_path: Path) -> None:
+    code = """
+import pickle, sys
+encoder = pickle.load(open(sys.argv[1], "rb"))
+print(encoder.fingerprint, encoder.max_seq_length, type(encoder).__name__)
+"""
+    for kind in SAID["fingerprints"]:
+        with load(kind, prompts={"query": "ask: "}, default_prompt_name="query") as encoder:
+            encoder.max_seq_length = 8
+            expected = [encoder.fingerprint, "8", type(encoder).__name__]
+            (tmp_path / kind).write_bytes(pickle.dumps(encoder))
+        command = [sys.executable, "-c", code, str(tmp_path / kind)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout.split() == expected, done.stderr
+
+
+def test_notes_below_trivec_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their digests hash what they are about, so a note of an earlier version still counts."""
+    monkeypatch.setenv("TRIVEC_HOME", str(tmp_path / "home"))
+    folder = shutil.copytree(GOLDEN / "dense", tmp_path / "model")
+    trivec.load(folder, device="cpu", threads=1, precision="fp32").close()
+    expected = set()
+    for name in ("tokenizer.json", "arrays.npz", "onnx/model.onnx", "onnx/model.onnx.data"):
+        path = (folder / name).resolve()
+        stat, digest = path.stat(), hashlib.sha256(path.read_bytes()).hexdigest()
+        note = f"{path}\n{stat.st_size}\n{stat.st_mtime_ns}\n{digest}"
+        expected.add(hashlib.sha256(note.encode()).hexdigest())
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"checked"}
+    assert {path.name for path in (tmp_path / "home" / "checked").iterdir()} == expected
+
+
+PUBLIC = """
+Batcher BusyError DenseEncoder GateError HybridEncoder HybridVectors InputError IntegrityError MissingExtraError
+ModelFormatError ModelNotFoundError MultiVectors NonFiniteError ProviderError SparseEncoder SparseVector SparseVectors
+StaticEncoder TrivecError TruncationError WorkerError __version__ dequantize_embeddings export hamming_distance
+int8_scores load quantize_embeddings rescore search_quantized
+"""
+
+
+def test_public_names_are_still_there() -> None:
+    assert set(PUBLIC.split()) <= set(trivec.__all__)
+
+
+@pytest.mark.parametrize("command", SAID["options"])
+def test_options_of_the_command_line(command: str) -> None:
+    arguments = [sys.executable, "-m", "trivec", *command.split(), "--help"]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True)
+    assert set(SAID["options"][command]) <= set(re.findall(r"--[a-z][a-z0-9-]*", done.stdout))

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import trivec
 from trivec._base import BaseEncoder
 from trivec._errors import GateError
 from trivec._gate import HEADS
+from trivec._load_options import LoadOptions
+from trivec._open import open_model
+from trivec._source import Folder
 from trivec._verify import Check, check_route
 from trivec_export._part import Part
 
@@ -31,7 +33,8 @@ def verify(folder: Path, parts: Mapping[str, Part], precision: str, *, stored_as
         checks: list[Check] = []
         for route, reference in part.reference.items():
             # one route at a time: each may have a graph of gigabytes
-            with trivec.load(folder, device="cpu", precision=stored_as, task=route) as encoder:
+            options = LoadOptions(str(folder), device="cpu", precision=stored_as, task=route)
+            with open_model(Folder(folder), options) as encoder:
                 _check_ids(encoder, part, route)
                 checks += check_route(encoder, part.verification.texts, route, reference, bounds)
         found = max(checks, key=_badness)

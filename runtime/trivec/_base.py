@@ -209,10 +209,8 @@ class BaseEncoder:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from trivec._load import reload
-
         lengths = {name: pipeline.tokenizer.max_seq_length for name, pipeline in self._open().items()}
-        return reload, (self._options, self._state(), lengths)
+        return self._options.reopen, (self._options, self._state(), lengths)
 
     # ---- helpers -------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """What `load` was asked for, kept for pickling and for messages."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from trivec._devices import Provider
 from trivec._integrity import sha256
@@ -33,6 +34,8 @@ class LoadOptions:
     """"rows", "mixed" or "auto": see `load`."""
     files: Mapping[str, Path] | None = None
     """Where each of the model's files lies."""
+    reopen: Callable[..., Any] | None = None
+    """What opens the encoder again, from these options and what `__reduce__` adds to them."""
 
     def opened(self, source: Source, precision: str, layout: str, files: Mapping[str, Path]) -> "LoadOptions":
         """What a pickle names: the folder wherever it is unpickled, the commit and not the branch, the very graph."""

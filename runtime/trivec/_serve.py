@@ -8,14 +8,27 @@ import signal
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from trivec._errors import TrivecError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from trivec._base import BaseEncoder
+
+class Reopened(Protocol):
+    """What a pool needs of an encoder: to be opened again elsewhere, and a count."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+
+    @property
+    def truncated(self) -> int:
+        """Texts that it has cut so far."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A function, and its arguments: LoadOptions first."""
 
 
 class Reply(NamedTuple):
@@ -43,7 +56,7 @@ def serve(pipe: "Connection[Any, Any]", threads: int) -> None:
             pipe.send_bytes(_answer(encoder, *pipe.recv()))
 
 
-def _answer(encoder: "BaseEncoder", method: str, texts: Sequence[str], options: Mapping[str, Any]) -> bytes:
+def _answer(encoder: Reopened, method: str, texts: Sequence[str], options: Mapping[str, Any]) -> bytes:
     """The pickled reply to one chunk."""
     before = encoder.truncated
     try:

@@ -21,9 +21,10 @@ from trivec._files import write_at_once
 from trivec._gate import HEADS, Bounds, Figures, compare, compare_multi, compare_sparse, failures
 from trivec._hybrid import HybridEncoder, HybridVectors
 from trivec._integrity import sha256
-from trivec._load import load
+from trivec._load_options import LoadOptions
 from trivec._manifest import PRECISIONS, Manifest
 from trivec._multi import MultiVectors
+from trivec._open import open_model
 from trivec._pool import Floats
 from trivec._session import available_devices
 from trivec._source import Folder, Source, find
@@ -112,11 +113,13 @@ def verify(
     listed = [text.text for text in texts]
     graphs = [name for name, route in manifest.routes.items() if manifest.encoders[route.encoder].variants]
     routes = [None if name == "default" else name for name in graphs]
-    with load(name_or_folder, device="cpu", precision="fp32", threads=threads) as encoder:
+    options = LoadOptions(name=source.name, device="cpu", precision="fp32", threads=threads)
+    with open_model(source, options) as encoder:
         reference = {route: vectors_of(encoder, listed, route, None) for route in routes}
     checks = []
     for precision, place, layout in _runs(manifest, device):
-        with load(name_or_folder, device=place, precision=precision, threads=threads, layout=layout) as encoder:
+        run = dataclasses.replace(options, device=place, precision=precision, layout=layout)
+        with open_model(source, run) as encoder:
             for route in routes:
                 found = check_route(encoder, texts, route, reference[route], _bounds(encoder))
                 checks += [dataclasses.replace(check, layout=layout) for check in found]

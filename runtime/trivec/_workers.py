@@ -23,13 +23,11 @@ from trivec._devices import device_of
 from trivec._errors import InputError, TrivecError, WorkerError
 from trivec._load_options import LoadOptions
 from trivec._places import Place, places_of
-from trivec._serve import Reply, serve
+from trivec._serve import Reopened, Reply, serve
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
-
-    from trivec._base import BaseEncoder
 
 logger = logging.getLogger("trivec")
 
@@ -68,7 +66,7 @@ class WorkerPool:
     process, however it ends.
     """
 
-    def __init__(self, encoder: "BaseEncoder", target_devices: Sequence[object] | None = None) -> None:
+    def __init__(self, encoder: Reopened, target_devices: Sequence[object] | None = None) -> None:
         """Start the processes, and wait until each has opened the encoder.
 
         Args:
@@ -108,7 +106,7 @@ class WorkerPool:
         """Where the workers run: "cpu", "cuda:0"."""
         return [str(worker.device) for worker in self._crew.workers]
 
-    def check(self, encoder: "BaseEncoder") -> None:
+    def check(self, encoder: Reopened) -> None:
         """Raise InputError unless the workers have this encoder's model and settings: else vectors would differ."""
         if _decisive(*encoder.__reduce__()[1]) != self._decisive:
             raise InputError(
@@ -406,7 +404,7 @@ class _Crew:
 def _decisive(options: LoadOptions, state: Mapping[str, Any], lengths: Mapping[str, int | None]) -> object:
     """What decides the vectors, of the arguments that open an encoder again; a copy."""
     given = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in ("device", "threads")}
-    settings = {**given, **state}  # as `reload` takes them
+    settings = {**given, **state}  # as `reopen` takes them
     del settings["similarity_fn_name"]
     return copy.deepcopy((settings, lengths))
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import trivec
-from trivec import _load, _manifest
+from trivec import _manifest, _open
 from trivec._integrity import describe
 from trivec_export._cuda_twin import unpacked_twin
 
@@ -29,5 +29,5 @@ def mixed_on_cpu(folder: Path, work: Path, monkeypatch: pytest.MonkeyPatch, **op
         encoders[name] = dataclasses.replace(encoder, cuda=dataclasses.replace(encoder.cuda, files=files))
     text = _manifest.dumps(dataclasses.replace(manifest, encoders=encoders))
     (copy / _manifest.FILE_NAME).write_text(text, encoding="utf-8")
-    monkeypatch.setattr(_load, "_REFUSALS", {})
+    monkeypatch.setattr(_open, "_REFUSALS", {})
     return trivec.load(copy, device="cpu", threads=1, precision="fp16", layout="mixed", **options)

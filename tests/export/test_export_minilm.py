@@ -17,7 +17,7 @@ from on_cpu import mixed_on_cpu
 from oracle import least_cosine, reference
 
 import trivec
-from trivec import _approved, _load, _manifest, _verify
+from trivec import _approved, _manifest, _open, _verify
 from trivec._devices import Device
 from trivec._gate import BOUNDS, HEADS
 from trivec._info import info
@@ -149,7 +149,7 @@ def test_the_graph_for_cuda_is_not_taken_before_it_has_passed(
     assert cuda is not None
     digests, device = [ref.sha256 or "" for ref in cuda.files], Device("cuda")
     monkeypatch.setattr(_approved, "cuda_name", lambda index: f"GPU {index}")
-    chosen = partial(_load._chosen, _manifest.read(folder).encoders["main"], "fp16")
+    chosen = partial(_open._chosen, _manifest.read(folder).encoders["main"], "fp16")
     assert chosen(device, "auto").variants["fp16"].layout == "rows"
     note = _approved.approve(digests, device, {"cosine_min": 0.9999})
     assert note is not None

@@ -22,7 +22,7 @@ from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, 
 from transformers import PreTrainedTokenizerBase
 
 import trivec
-from trivec import _load
+from trivec import _open
 from trivec._sparse import SparseVectors
 from trivec._sparse_encoder import SparseEncoder
 from trivec._texts import verification_texts
@@ -467,7 +467,7 @@ def test_queries_of_an_inference_free_model_open_no_graph(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a session was opened")
 
-    monkeypatch.setattr(_load, "Session", refuse)
+    monkeypatch.setattr(_open, "Session", refuse)
     with trivec.load(folder, task="query") as encoder:
         assert encoder.device == "cpu"
         assert encoder.encode_query(texts).equals(expected)

@@ -10,7 +10,7 @@ from fake_engine import CPU, CUDA, OPENVINO, TENSORRT, machine, session
 from numpy.testing import assert_allclose, assert_array_equal
 
 import trivec
-from trivec import InputError, ProviderError, _load, _opening, _places
+from trivec import InputError, ProviderError, _open, _opening, _places
 from trivec._cli import main
 from trivec._devices import Device, Provider, cuda_options, device_of, parse_device, parse_providers
 from trivec._session import probe_providers
@@ -23,7 +23,7 @@ SHAPE_OPS = ("Shape", "Gather", "Concat")
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has said nothing yet."""
-    monkeypatch.setattr(_load, "_said", set())
+    monkeypatch.setattr(_open, "_said", set())
     monkeypatch.setattr(_opening, "cuda_count", lambda: 1)
 
 
@@ -311,11 +311,11 @@ def test_the_cpu_by_hand_is_the_cpu(tiny_folder: Path) -> None:
 def test_variants_of_providers_by_hand() -> None:
     cpu, cuda, other = (device_of([Provider(name, {})]) for name in (CPU, CUDA, OPENVINO))
     have = ["fp32", "fp16", "int8"]
-    assert _load._attempts(cuda, "auto", have, ["cpu"], "m") == [(cuda, "fp16")]
-    assert _load._attempts(other, "auto", have, ["cpu"], "m") == [(other, "fp32")]
-    assert _load._attempts(other, "int8", have, ["cpu"], "m") == [(other, "int8")]
+    assert _open._attempts(cuda, "auto", have, ["cpu"], "m") == [(cuda, "fp16")]
+    assert _open._attempts(other, "auto", have, ["cpu"], "m") == [(other, "fp32")]
+    assert _open._attempts(other, "int8", have, ["cpu"], "m") == [(other, "int8")]
     with pytest.raises(ProviderError, match="fp16 is not run on cpu"):
-        _load._attempts(cpu, "fp16", have, ["cpu"], "m")
+        _open._attempts(cpu, "fp16", have, ["cpu"], "m")
 
 
 def test_a_pickle_opens_the_same_providers(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:

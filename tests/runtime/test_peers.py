@@ -31,7 +31,7 @@ from onnx import TensorProto, helper, numpy_helper
 from packaging.requirements import Requirement
 
 import trivec
-from trivec import DenseEncoder, IntegrityError, ProviderError, _load, _manifest
+from trivec import DenseEncoder, IntegrityError, ProviderError, _manifest, _open
 from trivec._cli import main
 from trivec._integrity import describe
 from trivec._manifest import Manifest, Variant
@@ -347,7 +347,7 @@ def cuda_in_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
     monkeypatch.setattr(onnxruntime, "InferenceSession", WithoutCuda)
-    monkeypatch.setattr(_load, "_said", set())
+    monkeypatch.setattr(_open, "_said", set())
 
 
 @pytest.mark.usefixtures("cuda_in_name_only")

@@ -93,7 +93,7 @@ class Odd:
 
 
 def build(options: LoadOptions, state: dict[str, Any], lengths: dict[str, int]) -> Odd:
-    """As `trivec._load.reload`."""
+    """As `trivec._open.reopen`."""
     act(options.name)
     return Odd(options.name, options.threads)
 

@@ -118,7 +118,7 @@ def texts_of(data: Path | None, counts: tuple[int, int, int]) -> dict[str, list[
             "long": even_sample(list(found.abstracts.values()), long),
             "mixed": _prepare.mixed_texts(found, (mixed * 3 // 4, mixed // 4)),
         }
-    from trivec._texts import verification_texts
+    from trivec._gate.texts import verification_texts
 
     listed = [text.text for text in verification_texts() if text.text.strip()]
     brief = [f"{text} {i}" for i in range(-(-short // len(listed))) for text in listed if len(text.split()) <= 16]

@@ -56,7 +56,7 @@ def machine(note: str, *, threads: int, command: str) -> Table:
     import tokenizers
 
     from trivec import __version__
-    from trivec._threads import available_threads
+    from trivec._system.threads import available_threads
 
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())

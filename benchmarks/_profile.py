@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from benchmarks._table import Row, Table
 
-from trivec._devices import CPU, HEAVY
+from trivec._engine.devices import CPU, HEAVY
 
 _SUFFIX = "_kernel_time"
 
@@ -65,9 +65,9 @@ def table(key: str, title: str, found: list[Kernel]) -> Table:
 @contextmanager
 def profiled(prefix: Path) -> Iterator[None]:
     """Sessions that trivec opens meanwhile write a profile, to files that begin with the prefix."""
-    from trivec import _opening
+    from trivec._engine import open_session
 
-    made = _opening._options
+    made = open_session._options
 
     def options_of(*arguments: Any) -> Any:  # noqa: ANN401 - onnxruntime has no types
         options, buffers = made(*arguments)
@@ -75,11 +75,11 @@ def profiled(prefix: Path) -> Iterator[None]:
         options.profile_file_prefix = str(prefix)
         return options, buffers
 
-    setattr(_opening, "_options", options_of)  # noqa: B010 - a type of its own
+    setattr(open_session, "_options", options_of)  # noqa: B010 - a type of its own
     try:
         yield
     finally:
-        setattr(_opening, "_options", made)  # noqa: B010
+        setattr(open_session, "_options", made)  # noqa: B010
 
 
 def profile(load: Any, texts: list[str], prefix: Path) -> tuple[str, dict[str, list[Kernel]]]:  # noqa: ANN401

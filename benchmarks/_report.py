@@ -97,7 +97,7 @@ def run_table(args: argparse.Namespace, load: float, venvs: Path) -> Table:
     from benchmarks.int8 import VECTORS, _cpu_info, _without_out, integer_kernels
 
     from trivec import __version__
-    from trivec._threads import available_threads
+    from trivec._system.threads import available_threads
 
     cpu = _cpu_info()
     flags = set(cpu.get("flags", "").split())
@@ -138,7 +138,7 @@ def _commit() -> str:
 
 def file_rows(folders: Sequence[Path]) -> list[Row]:
     """Name, size and sha256 of the graphs and weights in folders."""
-    from trivec._integrity import sha256
+    from trivec._model.integrity import sha256
 
     kinds = (".onnx", ".data", ".safetensors", ".pt")
     rows: list[Row] = []

@@ -322,7 +322,7 @@ class Bench:
         """Where the time of long texts goes."""
         from benchmarks.int8 import PRECISIONS, open_model, profile_table, ready_batches
 
-        from trivec._tokenize import TextTokenizer
+        from trivec._tokens.tokenizer import TextTokenizer
 
         models = {p: open_model(self.args.folder, p, self.args.threads) for p in PRECISIONS}
         description = models["fp32"].description

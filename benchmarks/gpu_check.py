@@ -36,9 +36,10 @@ from benchmarks._venvs import ROOT, Failed, tidy
 from benchmarks._worker import Contender, encode
 
 import trivec
-from trivec import TrivecError, _manifest
-from trivec._devices import CUDA, KINDS
-from trivec._session import probe_providers
+from trivec import TrivecError
+from trivec._engine.devices import CUDA, KINDS
+from trivec._engine.session import probe_providers
+from trivec._model import manifest
 
 LEAST = 0.9995
 BATCHES = (32, 128, 512)
@@ -249,8 +250,8 @@ class Check:
 
     def has_cuda_graph(self, model: Model) -> bool:
         """Whether the folder has a graph that is made for CUDA, and there is CUDA to run it."""
-        text = (model.folder / _manifest.FILE_NAME).read_bytes()
-        encoders = _manifest.loads(text, str(model.folder)).encoders.values()
+        text = (model.folder / manifest.FILE_NAME).read_bytes()
+        encoders = manifest.loads(text, str(model.folder)).encoders.values()
         return not self.rehearsal and any(encoder.cuda is not None for encoder in encoders)
 
     # ---- bookkeeping

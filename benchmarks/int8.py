@@ -33,14 +33,14 @@ from benchmarks._table import Row, Table
 from onnx import TensorProto, helper, numpy_helper
 
 import trivec
-from trivec import _manifest
-from trivec._devices import Device
-from trivec._encoders import DenseEncoder
-from trivec._integrity import sha256
-from trivec._manifest import Encoder, Manifest
-from trivec._session import Session
-from trivec._threads import available_threads
-from trivec._tokenize import TextTokenizer
+from trivec._encoders.dense import DenseEncoder
+from trivec._engine.devices import Device
+from trivec._engine.session import Session
+from trivec._model import manifest as manifest_module
+from trivec._model.integrity import sha256
+from trivec._model.manifest import Encoder, Manifest
+from trivec._system.threads import available_threads
+from trivec._tokens.tokenizer import TextTokenizer
 
 PRECISIONS = ("fp32", "int8")
 VECTORS = ("avx2", "avx512_vnni", "avx_vnni")  # the instruction sets that decide how fast an integer product is
@@ -444,7 +444,7 @@ def main() -> None:
         shown.append(table)
         print(table.markdown(), flush=True)
 
-    measure(args, _manifest.read(args.folder), show)
+    measure(args, manifest_module.read(args.folder), show)
     args.out.mkdir(parents=True, exist_ok=True)
     stem = args.out / (f"{args.name}-quick" if args.quick else args.name)
     title = "# int8 against fp32" + (" (--quick: a check, not a result)" if args.quick else "")
@@ -469,9 +469,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--note", help="a line for the report, such as how this onnxruntime was built")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
-    if not (args.folder / _manifest.FILE_NAME).is_file():
-        parser.error(f"{args.folder} has no {_manifest.FILE_NAME}. Type: trivec export MODEL {args.folder}")
-    if missing := set(PRECISIONS) - set(_manifest.read(args.folder).precisions()):
+    if not (args.folder / manifest_module.FILE_NAME).is_file():
+        parser.error(f"{args.folder} has no {manifest_module.FILE_NAME}. Type: trivec export MODEL {args.folder}")
+    if missing := set(PRECISIONS) - set(manifest_module.read(args.folder).precisions()):
         parser.error(f"{args.folder} lacks {', '.join(sorted(missing))}. Type: trivec export MODEL {args.folder}")
     if not (args.data / "corpus.jsonl").is_file():
         parser.error(f"{args.data} has no corpus.jsonl. Pass --data with the folder of BEIR's SciFact.")

@@ -17,10 +17,10 @@ import numpy.typing as npt
 import torch
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from trivec_export._calibrate import pooled
-from trivec_export._quantize import quantize
-from trivec_export._save import save_graph
-from trivec_export._trace import trace
+from trivec_export._graph.save import save_graph
+from trivec_export._trace.trace import trace
+from trivec_export._variants.int8.calibrate import pooled
+from trivec_export._variants.int8.quantize import quantize
 
 LONGEST = 128
 

@@ -60,9 +60,9 @@ VARIANTS: dict[str, Callable[[ort.SessionOptions], None]] = {
 
 def _patch(variant: str) -> None:
     """Make trivec's sessions differ in one setting."""
-    from trivec import _opening
+    from trivec._engine import open_session
 
-    made, session_of = _opening._options, ort.InferenceSession
+    made, session_of = open_session._options, ort.InferenceSession
 
     def options_of(*arguments: Any) -> Any:  # noqa: ANN401 - onnxruntime has no types
         options, buffers = made(*arguments)
@@ -75,7 +75,7 @@ def _patch(variant: str) -> None:
             named["disabled_optimizers"] = [name for name in named["disabled_optimizers"] if name != fusion]
         return session_of(*arguments, **named)
 
-    setattr(_opening, "_options", options_of)  # noqa: B010 - a type of its own
+    setattr(open_session, "_options", options_of)  # noqa: B010 - a type of its own
     ort.InferenceSession = session
     if variant == "arena shrunk after each run":
         run = session_of.run

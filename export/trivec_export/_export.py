@@ -11,29 +11,29 @@ from pathlib import Path
 import numpy as np
 from packaging.version import Version
 
-from trivec import _manifest
-from trivec._checkpoint import Checkpoint, read_checkpoint
 from trivec._errors import GateError, InputError, ModelFormatError
-from trivec._foreign import rename_step_arrays
-from trivec._integrity import describe
-from trivec._manifest import FAMILIES as _FAMILIES
-from trivec._manifest import PRECISIONS, Encoder, Manifest, Route, Variant
-from trivec._pool import Floats
-from trivec._source import Folder
-from trivec._texts import verification_texts
-from trivec._verify import Check
-from trivec_export._fetch import Fetched, fetch
-from trivec_export._folder import check_new, new_folder
-from trivec_export._part import Part, make_part
+from trivec._gate.texts import verification_texts
+from trivec._gate.verify import Check
+from trivec._model import manifest as manifest_module
+from trivec._model.checkpoint import Checkpoint, read_checkpoint
+from trivec._model.derived import rename_step_arrays
+from trivec._model.integrity import describe
+from trivec._model.manifest import FAMILIES as _FAMILIES
+from trivec._model.manifest import PRECISIONS, Encoder, Manifest, Route, Variant
+from trivec._model.source import Folder
+from trivec._pooling.dense import Floats
+from trivec_export._checkpoint.fetch import Fetched, fetch
+from trivec_export._checkpoint.query_table import Table, make_table
+from trivec_export._checkpoint.tasks import split_tasks
+from trivec_export._checkpoint.weights import read_weights
+from trivec_export._draft import Part, make_part
+from trivec_export._folder.new_folder import check_new, new_folder
+from trivec_export._folder.report import FILE_NAME as REPORT
+from trivec_export._folder.report import cuda_line, render
+from trivec_export._gate.texts import calibration_texts, sample
+from trivec_export._gate.verify import record, verify
 from trivec_export._progress import Progress
-from trivec_export._report import FILE_NAME as REPORT
-from trivec_export._report import cuda_line, render
-from trivec_export._table import Table, make_table
-from trivec_export._tasks import split_tasks
-from trivec_export._texts import calibration_texts, sample
-from trivec_export._variants import EMULATED, Written, write_variant
-from trivec_export._verify import record, verify
-from trivec_export._weights import read_weights
+from trivec_export._variants.write import EMULATED, Written, write_variant
 
 FAMILIES = ("auto", *_FAMILIES)
 _TOOLS = ("trivec", "torch", "transformers", "optimum", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
@@ -242,7 +242,7 @@ def _with_variants(
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    (folder / _manifest.FILE_NAME).write_text(_manifest.dumps(manifest), encoding="utf-8")
+    (folder / manifest_module.FILE_NAME).write_text(manifest_module.dumps(manifest), encoding="utf-8")
 
 
 def _verify_all(

@@ -4,8 +4,11 @@ encoder = trivec.load("folder-or-hub-name")
 vectors = encoder.encode(["first text", "second text"])  # (2, dim) float32
 """
 
-from trivec._batcher import Batcher
-from trivec._encoders import DenseEncoder
+from trivec._concurrency.batcher import Batcher
+from trivec._encoders.dense import DenseEncoder
+from trivec._encoders.hybrid import HybridEncoder, HybridVectors
+from trivec._encoders.sparse import SparseEncoder
+from trivec._encoders.static import StaticEncoder
 from trivec._errors import (
     BusyError,
     GateError,
@@ -21,10 +24,9 @@ from trivec._errors import (
     WorkerError,
 )
 from trivec._export import export
-from trivec._hybrid import HybridEncoder, HybridVectors
 from trivec._load import load
-from trivec._multi import MultiVectors
-from trivec._quantized import (
+from trivec._vectors.multi import MultiVectors
+from trivec._vectors.quantized_search import (
     dequantize_embeddings,
     hamming_distance,
     int8_scores,
@@ -32,9 +34,7 @@ from trivec._quantized import (
     rescore,
     search_quantized,
 )
-from trivec._sparse import SparseVector, SparseVectors
-from trivec._sparse_encoder import SparseEncoder
-from trivec._static_encoder import StaticEncoder
+from trivec._vectors.sparse import SparseVector, SparseVectors
 from trivec._version import __version__
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 import sys
 
-from trivec._cli import main
+from trivec._cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

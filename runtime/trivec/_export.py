@@ -8,13 +8,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from trivec._checkpoint import read_checkpoint
 from trivec._errors import GateError, MissingExtraError, ModelNotFoundError
-from trivec._home import home
-from trivec._json import read_object
-from trivec._manifest import FILE_NAME
-from trivec._source import Folder, Repository, Source, find
-from trivec._static_source import refuse_static, static_spec
+from trivec._model.checkpoint import read_checkpoint
+from trivec._model.json_files import read_object
+from trivec._model.manifest import FILE_NAME
+from trivec._model.source import Folder, Repository, Source, find
+from trivec._model.static_model import refuse_static, static_spec
+from trivec._system.home import home
 
 logger = logging.getLogger("trivec")
 

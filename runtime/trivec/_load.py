@@ -4,12 +4,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trivec._devices import parse_providers
+from trivec._encoders.load_options import LoadOptions
+from trivec._engine.devices import parse_providers
+from trivec._engine.session import available_devices
 from trivec._errors import ModelNotFoundError
-from trivec._load_options import LoadOptions
-from trivec._open import check_arguments, open_model, read_manifest, wanted
-from trivec._session import available_devices
-from trivec._source import find
+from trivec._loading.open_model import check_arguments, open_model, read_manifest, wanted
+from trivec._model.source import find
 
 
 def load(

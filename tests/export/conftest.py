@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from trivec._texts import verification_texts
+from trivec._gate.texts import verification_texts
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from trivec_export import _chunk
-from trivec_export._chunk import chunk_pool, finish_pool, share_transposed
+from trivec_export._graph import vocabulary_slices
+from trivec_export._graph.vocabulary_slices import chunk_pool, finish_pool, share_transposed
 
 HIDDEN, TERMS = 16, 37
 SHAPES = [(1, 1), (1, 2), (1, 7), (1, 300), (3, 1), (3, 7), (3, 300), (600, 1), (600, 2), (600, 7), (5, 103)]
@@ -180,7 +180,7 @@ def test_slices_against_numpy(pool: str) -> None:
 @pytest.mark.parametrize("tokens", [1, 2, 5, 64])
 def test_any_size_of_a_slice(tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last slice may be a part of one."""
-    monkeypatch.setattr(_chunk, "_TOKENS", tokens)
+    monkeypatch.setattr(vocabulary_slices, "_TOKENS", tokens)
     model = graph("ReduceMax")
     plain, opened = session(model), session(chunk_pool(model))
     for shape in [(1, 1), (1, 5), (2, 7), (7, 11), (3, 64), (1, 65)]:

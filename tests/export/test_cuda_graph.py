@@ -23,22 +23,25 @@ from sparse_models import masked_lm, small_tokenizer
 from torch import nn
 from transformers import BertForMaskedLM
 
-from trivec import _manifest
-from trivec._gate import Figures
-from trivec._integrity import describe
-from trivec._manifest import Encoder, Manifest, Route, Variant
-from trivec._verify import Check
-from trivec_export import _cuda, _export, _report, _variants
-from trivec_export._cuda import CudaGraph, NoCudaGraph, cuda_graph
-from trivec_export._cuda_check import difference, inputs, of_texts
-from trivec_export._cuda_twin import unpacked_twin
-from trivec_export._half import convert_half
-from trivec_export._heads import Head, Hybrid, PooledLogits, TokenEmbeddings
-from trivec_export._load import load
-from trivec_export._part import Part, Tokenized
-from trivec_export._save import save_graph
-from trivec_export._trace import trace
-from trivec_export._variants import Written
+from trivec._gate.figures import Figures
+from trivec._gate.verify import Check
+from trivec._model import manifest as manifest_module
+from trivec._model.integrity import describe
+from trivec._model.manifest import Encoder, Manifest, Route, Variant
+from trivec_export import _export
+from trivec_export._draft import Part, Tokenized
+from trivec_export._folder import report
+from trivec_export._graph.save import save_graph
+from trivec_export._reference.heads import Head, Hybrid, PooledLogits, TokenEmbeddings
+from trivec_export._reference.torch_model import load
+from trivec_export._trace.trace import trace
+from trivec_export._variants import write
+from trivec_export._variants.cuda import graph as graph_module
+from trivec_export._variants.cuda.check import difference, inputs, of_texts
+from trivec_export._variants.cuda.cpu_twin import unpacked_twin
+from trivec_export._variants.cuda.graph import CudaGraph, NoCudaGraph, cuda_graph
+from trivec_export._variants.half import convert_half
+from trivec_export._variants.write import Written
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -264,8 +267,8 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> BertForMaskedLM:
 
 
 def test_pooled_logits_leave_padding_out(language_model: BertForMaskedLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cuda, "_LEAST_TOKENS", 24)  # three tokens of each text in a slice
-    monkeypatch.setattr(_cuda, "_LOGIT_BYTES", 0)
+    monkeypatch.setattr(graph_module, "_LEAST_TOKENS", 24)  # three tokens of each text in a slice
+    monkeypatch.setattr(graph_module, "_LOGIT_BYTES", 0)
     case = finish(PooledLogits(language_model, "max", "relu").eval(), 64)
     assert (case.cuda.layout, [v.name for v in case.cuda.model.graph.input]) == ("padded", ["input_ids", "lengths"])
     assert "pools over tokens" in case.cuda.why
@@ -380,16 +383,16 @@ def test_where_no_graph_can_be_made_the_reason_is_told(tmp_path: Path, monkeypat
     builder = Builder()
     x = builder.add("Gather", [builder.random("table", WORDS, HIDDEN), "input_ids"], "embedded")
     half, variant = written(tmp_path, builder.model(_neighbours(builder, x)))
-    cuda, why = _variants._write_cuda(tmp_path, part(texts()), half, variant)
+    cuda, why = write._write_cuda(tmp_path, part(texts()), half, variant)
     assert (cuda, why) == (None, "Conv 'conv' may mix tokens")
     line = "None, for Conv 'conv' may mix tokens. On CUDA the fp16 variant runs in batches of texts of one length."
-    assert _report._cuda(Written(variant, [], [], cuda, why), failed=False) == [line]
+    assert report._cuda(Written(variant, [], [], cuda, why), failed=False) == [line]
     half, variant = written(tmp_path, encoder())
     with monkeypatch.context() as patch:
-        patch.setattr(_variants, "difference", lambda *_: "it is 3% off")
-        assert _variants._write_cuda(tmp_path, part(texts()), half, variant) == (None, "it is 3% off")
+        patch.setattr(write, "difference", lambda *_: "it is 3% off")
+        assert write._write_cuda(tmp_path, part(texts()), half, variant) == (None, "it is 3% off")
     assert not (tmp_path / "onnx/model_fp16_cuda.onnx").exists()
-    cuda, why = _variants._write_cuda(tmp_path, part(texts()), half, variant)
+    cuda, why = write._write_cuda(tmp_path, part(texts()), half, variant)
     assert cuda is not None and (cuda.layout, why) == ("packed", "")
     assert cuda.files[0] == describe(tmp_path, "onnx/model_fp16_cuda.onnx")
 
@@ -398,14 +401,14 @@ def test_where_no_graph_can_be_made_the_reason_is_told(tmp_path: Path, monkeypat
 def test_a_graph_for_cuda_stays_and_goes_with_fp16(tmp_path: Path, passed: bool) -> None:
     (tmp_path / "onnx").mkdir()
     half, variant = written(tmp_path, encoder())
-    cuda, _ = _variants._write_cuda(tmp_path, part(texts()), half, variant)
+    cuda, _ = write._write_cuda(tmp_path, part(texts()), half, variant)
     (tmp_path / "tokenizer.json").write_text("{}")
     main = Encoder(describe(tmp_path, "tokenizer.json"), None, None, {})
     manifest = Manifest("dense", HIDDEN, {"main": main}, {"default": Route()}, "default")
     figures = Figures(1.0, 1.0, 1.0, 0.0, {}, 0)
     checks = {"fp16": {"main": Check("fp16", "cpu", "default", figures, [], "", 1, 0.0)}} if passed else {}
     _export._keep(tmp_path, manifest, {"main": {"fp16": variant}}, {"main": cuda}, checks)
-    kept = _manifest.read(tmp_path).encoders["main"]
+    kept = manifest_module.read(tmp_path).encoders["main"]
     assert (kept.cuda == cuda, "fp16" in kept.variants) == (passed, passed)
     names = ["model_fp16.onnx", "model_fp16.onnx.data", "model_fp16_cuda.onnx"]
     assert sorted(path.name for path in (tmp_path / "onnx").iterdir()) == (names if passed else [])

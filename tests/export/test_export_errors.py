@@ -17,9 +17,10 @@ from architectures import make
 from safetensors.torch import load_file, save_file
 
 import trivec
-from trivec_export import _export, _variants
-from trivec_export._load import load
-from trivec_export._quantize import Quantized
+from trivec_export import _export
+from trivec_export._reference.torch_model import load
+from trivec_export._variants import write
+from trivec_export._variants.int8.quantize import Quantized
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_an_unfaithful_int8_is_refused_and_the_others_are_left(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The quantizer is made bad on purpose: the gate must see it in the vectors."""
-    real = vars(_variants)["quantize"]
+    real = vars(write)["quantize"]
 
     def bad(*args: object, **options: object) -> Quantized:
         result: Quantized = real(*args, **options)
@@ -137,7 +138,7 @@ def test_an_unfaithful_int8_is_refused_and_the_others_are_left(
                 tensor.raw_data = values.tobytes()
         return result
 
-    monkeypatch.setattr(_variants, "quantize", bad)
+    monkeypatch.setattr(write, "quantize", bad)
     with pytest.raises(
         trivec.GateError, match=r"int8 is not faithful to torch: .*worst for the text '.*written with fp32"
     ):

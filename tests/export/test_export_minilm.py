@@ -17,13 +17,16 @@ from on_cpu import mixed_on_cpu
 from oracle import least_cosine, reference
 
 import trivec
-from trivec import _approved, _manifest, _open, _verify
-from trivec._devices import Device
-from trivec._gate import BOUNDS, HEADS
-from trivec._info import info
-from trivec._texts import verification_texts
-from trivec_export._cuda import CudaGraph
-from trivec_export._cuda_check import difference
+from trivec._engine import approvals
+from trivec._engine.devices import Device
+from trivec._gate import verify
+from trivec._gate.figures import BOUNDS, HEADS
+from trivec._gate.texts import verification_texts
+from trivec._inspect.info import info
+from trivec._loading import open_model
+from trivec._model import manifest as manifest_module
+from trivec_export._variants.cuda.check import difference
+from trivec_export._variants.cuda.graph import CudaGraph
 
 TEXTS = [text.text for text in verification_texts()]
 
@@ -84,7 +87,7 @@ def test_the_adapters_give_the_references_vectors(minilm: Path, minilm_checkpoin
 
 
 def test_an_exported_folder_names_its_graph_for_cuda(minilm: Path) -> None:
-    manifest = _manifest.read(minilm)
+    manifest = manifest_module.read(minilm)
     encoder = manifest.encoders["main"]
     cuda, half = encoder.cuda, encoder.variants["fp16"]
     assert cuda is not None
@@ -145,20 +148,20 @@ def test_the_graph_for_cuda_is_not_taken_before_it_has_passed(
     assert re.search(
         r"fp16 CUDA +45\.\d MB, packed; proven on a machine by: trivec verify --device cuda", info(str(folder))
     )
-    cuda = _manifest.read(folder).encoders["main"].cuda
+    cuda = manifest_module.read(folder).encoders["main"].cuda
     assert cuda is not None
     digests, device = [ref.sha256 or "" for ref in cuda.files], Device("cuda")
-    monkeypatch.setattr(_approved, "cuda_name", lambda index: f"GPU {index}")
-    chosen = partial(_open._chosen, _manifest.read(folder).encoders["main"], "fp16")
+    monkeypatch.setattr(approvals, "cuda_name", lambda index: f"GPU {index}")
+    chosen = partial(open_model._chosen, manifest_module.read(folder).encoders["main"], "fp16")
     assert chosen(device, "auto").variants["fp16"].layout == "rows"
-    note = _approved.approve(digests, device, {"cosine_min": 0.9999})
+    note = approvals.approve(digests, device, {"cosine_min": 0.9999})
     assert note is not None
     assert json.loads(note.read_text())["device"] == "GPU 0"
     assert chosen(device, "auto").variants["fp16"] == cuda
     assert chosen(device, "rows").variants["fp16"].layout == "rows"
     assert chosen(Device("cuda", 1), "auto").variants["fp16"].layout == "rows"  # another GPU
-    assert not _approved.is_approved([*digests[:1], "0" * 64], device)  # other weights
-    monkeypatch.setattr(_approved, "engine_versions", lambda: {"onnxruntime-gpu": "99"})
+    assert not approvals.is_approved([*digests[:1], "0" * 64], device)  # other weights
+    monkeypatch.setattr(approvals, "engine_versions", lambda: {"onnxruntime-gpu": "99"})
     assert chosen(device, "auto").variants["fp16"].layout == "rows"  # another onnxruntime
 
 
@@ -168,17 +171,17 @@ def test_verify_passes_the_graph_for_cuda_and_notes_it(
     monkeypatch.setenv("TRIVEC_HOME", str(tmp_path / "home"))
     mixed_on_cpu(minilm, tmp_path, monkeypatch).close()
     folder, texts = tmp_path / "mixed", verification_texts()[::40]
-    monkeypatch.setattr(_verify, "_runs", lambda *_: [("fp16", "cpu", "rows"), ("fp16", "cpu", "mixed")])
+    monkeypatch.setattr(verify, "_runs", lambda *_: [("fp16", "cpu", "rows"), ("fp16", "cpu", "mixed")])
     assert not (tmp_path / "home/approved").exists()
-    checks = _verify.verify(folder, texts=texts, threads=1)
+    checks = verify.verify(folder, texts=texts, threads=1)
     assert [(check.layout, check.failed) for check in checks] == [("rows", []), ("mixed", [])]
-    assert "fp16 mixed" in _verify.report(checks)
+    assert "fp16 mixed" in verify.report(checks)
     (note,) = (tmp_path / "home/approved").iterdir()
     figures = json.loads(note.read_text())["figures"]["checks"]
     assert figures[0]["cosine_min"] >= BOUNDS["fp16"].cosine_min
     note.unlink()
     monkeypatch.setitem(HEADS["dense"], "fp16", replace(BOUNDS["fp16"], cosine_min=1.1))
-    assert all(check.failed for check in _verify.verify(folder, texts=texts, threads=1))
+    assert all(check.failed for check in verify.verify(folder, texts=texts, threads=1))
     assert not note.exists()
 
 

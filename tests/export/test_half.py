@@ -13,14 +13,14 @@ from onnx import TensorProto, helper
 from small_graph import HIDDEN, VOCAB, Builder, Floats, array, cosine, encoder, set_array, texts
 
 from trivec._errors import InputError, NonFiniteError
-from trivec._texts import verification_texts
-from trivec_export import _half
-from trivec_export._calibrate import open_session, pooled
-from trivec_export._half import LIMIT, convert_half, emulate_half
-from trivec_export._load import load
-from trivec_export._reference import token_ids
-from trivec_export._texts import calibration_texts
-from trivec_export._trace import trace
+from trivec._gate.texts import verification_texts
+from trivec_export._gate.texts import calibration_texts
+from trivec_export._reference.torch_model import load
+from trivec_export._reference.torch_vectors import token_ids
+from trivec_export._trace.trace import trace
+from trivec_export._variants import half as half_module
+from trivec_export._variants.half import LIMIT, convert_half, emulate_half
+from trivec_export._variants.int8.calibrate import open_session, pooled
 
 
 def run(model: onnx.ModelProto, ids: NDArray[np.int64], *, optimize: bool = True) -> Floats:
@@ -40,7 +40,7 @@ def multiplied(*factors: float) -> onnx.ModelProto:
 def half_everywhere(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
     """Converted as if no value were ever too large."""
     with monkeypatch.context() as patch:
-        patch.setattr(_half, "LIMIT", np.inf)
+        patch.setattr(half_module, "LIMIT", np.inf)
         return convert_half(model, [np.array([[0, 1, 2]])]).model
 
 
@@ -93,7 +93,7 @@ def test_an_overflowing_layer_agrees_with_float32(monkeypatch: pytest.MonkeyPatc
     assert not [name for name in half.kept if name.startswith("layer0")]
     assert cosine(pooled(emulate_half(half.model), unseen), reference).min() >= 0.9995
     with monkeypatch.context() as patch, np.errstate(over="ignore"):
-        patch.setattr(_half, "LIMIT", np.inf)
+        patch.setattr(half_module, "LIMIT", np.inf)
         careless = convert_half(model, texts())
     assert careless.kept == []
     bad = np.concatenate([run(emulate_half(careless.model), ids).mean(1) for ids in unseen])

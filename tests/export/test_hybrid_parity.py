@@ -18,15 +18,15 @@ from scipy.sparse import csr_array
 from test_gte import MULTILINGUAL, Published, draw, write
 
 import trivec
-from trivec import _verify
-from trivec._gate import HEADS
-from trivec._hybrid import HybridEncoder, HybridVectors
-from trivec._multi import MultiVectors
-from trivec._session import Session
-from trivec._sparse import SparseVector, SparseVectors
-from trivec._texts import verification_texts
+from trivec._encoders.hybrid import HybridEncoder, HybridVectors
+from trivec._engine.session import Session
+from trivec._gate import verify
+from trivec._gate.figures import HEADS
+from trivec._gate.texts import verification_texts
+from trivec._vectors.multi import MultiVectors
+from trivec._vectors.sparse import SparseVector, SparseVectors
 from trivec.integrations import milvus
-from trivec_export._gte import convert
+from trivec_export._checkpoint.published.gte import convert
 
 Floats = npt.NDArray[np.float32]
 LENGTH = 128  # the positions of the tiny BGE-M3
@@ -310,10 +310,10 @@ def test_a_pickle_gives_the_same_vectors(m3: M3) -> None:
 
 
 def test_verify_passes_for_all_heads(m3: M3) -> None:
-    checks = _verify.verify(m3.folder, device="cpu", texts=verification_texts()[::5], threads=1)
+    checks = verify.verify(m3.folder, device="cpu", texts=verification_texts()[::5], threads=1)
     assert {check.head for check in checks if check.precision == "fp32"} == set(HEADS)
     assert not [(check.precision, check.head, check.failed) for check in checks if check.failed]
-    assert "colbert" in _verify.report(checks)
+    assert "colbert" in verify.report(checks)
 
 
 def test_every_variant_keeps_its_gates_or_is_refused(m3: M3) -> None:

@@ -20,12 +20,12 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 import trivec
-from trivec import _checkpoint
-from trivec._source import Folder
-from trivec._workers import _decisive
+from trivec._concurrency.pool import _decisive
+from trivec._model import checkpoint as checkpoint_module
+from trivec._model.source import Folder
 from trivec.integrations import milvus
 from trivec_export import _export
-from trivec_export._fetch import Fetched
+from trivec_export._checkpoint.fetch import Fetched
 
 QUERY = "represent the question for retrieval: "
 DOCUMENT = "represent the document: "
@@ -175,7 +175,7 @@ def test_the_milvus_function_equals_its_twin(folder: Path, checkpoint: Path, tex
 
 def test_only_the_names_that_sentence_transformers_knows(checkpoint: Path) -> None:
     def include_prompt(name: str | None) -> bool:
-        pooling = _checkpoint.read_checkpoint(Folder(checkpoint), name=name).routes["default"].pooling
+        pooling = checkpoint_module.read_checkpoint(Folder(checkpoint), name=name).routes["default"].pooling
         assert pooling is not None
         return pooling.include_prompt
 

@@ -19,13 +19,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import trivec
-from trivec._checkpoint import check_name, read_checkpoint
-from trivec._manifest import Route
-from trivec._source import Folder
+from trivec._model.checkpoint import check_name, read_checkpoint
+from trivec._model.manifest import Route
+from trivec._model.source import Folder
 from trivec.integrations import milvus
-from trivec_export import _jina, _peft
-from trivec_export._load import load as load_model
-from trivec_export._tasks import split_tasks
+from trivec_export._checkpoint import adapters as adapters_module
+from trivec_export._checkpoint.published import jina
+from trivec_export._checkpoint.tasks import split_tasks
+from trivec_export._reference.torch_model import load as load_model
 
 TASKS = ("retrieval.query", "retrieval.passage", "text-matching")
 RETRIEVAL = TASKS[:2]
@@ -258,7 +259,7 @@ def test_a_checkpoint_without_adapters_is_a_plain_model(tmp_path: Path) -> None:
     split, adapters = split_tasks(read_checkpoint(Folder(checkpoint)), checkpoint)
     assert list(split.routes) == ["default"]
     assert not adapters
-    _jina.convert(checkpoint, tmp_path / "native", None)
+    jina.convert(checkpoint, tmp_path / "native", None)
     with torch.no_grad():
         states = load_model(tmp_path / "native")(input_ids=ids).last_hidden_state
         torch.testing.assert_close(states, Published(JINA, bare(weights), CONFIG).states(ids), rtol=0, atol=2e-5)
@@ -270,7 +271,7 @@ def test_hidden_states_of_the_native_model(tmp_path: Path) -> None:
     weights, ids = state(), torch.arange(3 * 61).reshape(3, 61) % VOCAB
     checkpoint = write(tmp_path / "jina", weights)
     for i, task in enumerate((*TASKS, None)):
-        _jina.convert(checkpoint, tmp_path / f"native{i}", task)
+        jina.convert(checkpoint, tmp_path / f"native{i}", task)
         model = load_model(tmp_path / f"native{i}")
         with torch.no_grad():
             states = model(input_ids=ids).last_hidden_state
@@ -320,9 +321,9 @@ def test_what_does_not_fit_is_named(
 
 
 def test_the_merge_asks_for_a_task_that_is_there() -> None:
-    lora = _jina.read_lora(CONFIG)
+    lora = jina.read_lora(CONFIG)
     with pytest.raises(trivec.InputError, match=r"task 'separation' is none of this checkpoint's adapters: retrieval"):
-        _jina.merged(state(), lora, "separation")
+        jina.merged(state(), lora, "separation")
 
 
 # ------------------------------------------------------------------------------------- PEFT on transformers' own class
@@ -386,7 +387,7 @@ def test_rank_stabilized_adapters_equal_peft(peft_checkpoint: Path) -> None:
         reference.load_adapter(str(peft_checkpoint / name), adapter_name=name)
         reference.set_adapter(name)
         model = load_model(peft_checkpoint)
-        _peft.merge(model, peft_checkpoint / name)
+        adapters_module.merge(model, peft_checkpoint / name)
         with torch.no_grad():
             states, wanted = model(input_ids=ids)[0], reference(input_ids=ids)[0]
         torch.testing.assert_close(states, wanted, rtol=0, atol=5e-5)
@@ -444,7 +445,7 @@ def test_adapters_that_do_not_fit(
     model = load_model(peft_checkpoint)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     with pytest.raises(trivec.ModelFormatError, match=expected):
-        _peft.merge(model, adapter)
+        adapters_module.merge(model, adapter)
     assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
 
 
@@ -456,8 +457,8 @@ def test_an_adapter_of_a_masked_language_model(peft_checkpoint: Path, tmp_path: 
         (adapter / path.name).write_bytes(path.read_bytes())
     rewrite(lambda s: {k.replace("base_model.model.", "base_model.model.roberta."): t for k, t in s.items()})(adapter)
     one, two = load_model(peft_checkpoint), load_model(peft_checkpoint)
-    _peft.merge(one, adapter)
-    _peft.merge(two, peft_checkpoint / "retrieval_query")
+    adapters_module.merge(one, adapter)
+    adapters_module.merge(two, peft_checkpoint / "retrieval_query")
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
@@ -466,4 +467,4 @@ def test_two_adapters_of_one_name(peft_checkpoint: Path, tmp_path: Path) -> None
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "adapter_config.json").write_text("{}")
     with pytest.raises(trivec.ModelFormatError, match="has two adapters of the name 'same'"):
-        _peft.adapter_folders(tmp_path)
+        adapters_module.adapter_folders(tmp_path)

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 import trivec
 from trivec.integrations import milvus
-from trivec_export import _nomic
-from trivec_export._load import load as load_model
+from trivec_export._checkpoint.published import nomic
+from trivec_export._reference.torch_model import load as load_model
 
 VOCAB, SIZE, INNER, LAYERS = 320, 64, 256, 2
 
@@ -176,12 +176,12 @@ def test_hidden_states_and_what_every_key_does(tmp_path: Path) -> None:
     """The native model of the converted config gives the published states, and every key that it takes over counts."""
     ids = torch.arange(3 * 61).reshape(3, 61) % VOCAB
     wanted = Published(NOMIC, state(), CONFIG).states(ids)
-    _nomic.convert(write(tmp_path / "a", {f"bert.{key}": x for key, x in state().items()}), tmp_path / "native")
+    nomic.convert(write(tmp_path / "a", {f"bert.{key}": x for key, x in state().items()}), tmp_path / "native")
     with torch.no_grad():
         torch.testing.assert_close(load_model(tmp_path / "native")(input_ids=ids)[0], wanted, rtol=0, atol=2e-5)
     changes: dict[str, Any] = {"rotary_emb_base": 10000, "n_head": 8, "layer_norm_epsilon": 0.2}
     for key, value in changes.items():
-        _nomic.convert(write(tmp_path / key, **{key: value}), tmp_path / f"native-{key}")
+        nomic.convert(write(tmp_path / key, **{key: value}), tmp_path / f"native-{key}")
         with torch.no_grad():
             states = load_model(tmp_path / f"native-{key}")(input_ids=ids)[0]
         torch.testing.assert_close(
@@ -193,7 +193,7 @@ def test_hidden_states_and_what_every_key_does(tmp_path: Path) -> None:
 def test_the_published_sizes() -> None:
     """nomic-embed-text-v1.5's own config: every value that the native class has a default for is stated."""
     sizes = {"n_embd": 768, "n_head": 12, "n_inner": 3072, "n_layer": 12, "n_positions": 8192, "vocab_size": 30528}
-    native = _nomic.native_config(CONFIG | sizes | {"rotary_emb_base": 1000})
+    native = nomic.native_config(CONFIG | sizes | {"rotary_emb_base": 1000})
     made = hf.NomicBertConfig(**{key: x for key, x in native.items() if key != "model_type"})
     published_model = hf.NomicBertConfig()  # transformers' defaults are that model's
     for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"):
@@ -214,7 +214,7 @@ def test_the_published_sizes() -> None:
     ],
 )
 def test_keys_that_are_not_copied_as_they_are(changed: dict[str, Any], expected: dict[str, Any]) -> None:
-    native = _nomic.native_config(CONFIG | changed)
+    native = nomic.native_config(CONFIG | changed)
     assert {key: native[key] for key in expected} == expected
 
 
@@ -255,8 +255,8 @@ def test_what_the_native_model_does_not_compute(
 
 
 def test_transformers_own_layout_is_left_alone(tmp_path: Path) -> None:
-    _nomic.convert(write(tmp_path / "nomic"), tmp_path / "native")
+    nomic.convert(write(tmp_path / "nomic"), tmp_path / "native")
     config = json.loads((tmp_path / "native" / "config.json").read_text())
-    assert not _nomic.is_original(config)
-    assert _nomic.is_original(CONFIG)
-    assert not _nomic.is_original({"model_type": "gpt2", "n_embd": 64})
+    assert not nomic.is_original(config)
+    assert nomic.is_original(CONFIG)
+    assert not nomic.is_original({"model_type": "gpt2", "n_embd": 64})

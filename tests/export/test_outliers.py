@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import trivec
-from trivec._gate import BOUNDS, Bounds, compare
-from trivec._texts import verification_texts
-from trivec_export import _variants
-from trivec_export._quantize import Quantized
+from trivec._gate.figures import BOUNDS, Bounds, compare
+from trivec._gate.texts import verification_texts
+from trivec_export._variants import write
+from trivec_export._variants.int8.quantize import Quantized
 
 CHANNELS = [37, 251]
 LAYERS = 2  # of MiniLM's six: real weights in a third of the time
@@ -117,13 +117,13 @@ def test_outliers_that_smoothing_can_move_cost_nothing(checkpoint: Path, tmp_pat
 def test_a_refusal_names_the_layer_with_the_largest_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that no int8 keeps."""
     seen: list[Quantized] = []
-    real = vars(_variants)["quantize"]
+    real = vars(write)["quantize"]
 
     def noted(*args: object, **options: object) -> Quantized:
         seen.append(real(*args, **options))
         return seen[-1]
 
-    monkeypatch.setattr(_variants, "quantize", noted)
+    monkeypatch.setattr(write, "quantize", noted)
     monkeypatch.setitem(BOUNDS, "int8", Bounds(cosine_min=1.0))
     with pytest.raises(trivec.GateError) as caught:
         trivec.export(

@@ -32,10 +32,10 @@ from test_export_modules import save_model
 from transformers import AutoTokenizer, XLMRobertaModel
 
 import trivec
-from trivec._cli import main
-from trivec._gate import BOUNDS, Bounds
-from trivec._session import Session
-from trivec._texts import verification_texts
+from trivec._cli.main import main
+from trivec._engine.session import Session
+from trivec._gate.figures import BOUNDS, Bounds
+from trivec._gate.texts import verification_texts
 
 LENGTH = 24  # tokens that the tuned model reads; its BERT has 128 positions
 PROMPTS = {"query": "query: ", "document": "passage: "}

@@ -13,11 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from small_graph import HIDDEN, INNER, VOCAB, Builder, Floats, array, cosine, encoder, set_array, texts
 
 from trivec._errors import InputError, NonFiniteError
-from trivec_export._assemble import assemble
-from trivec_export._calibrate import Channels, open_session, pooled, random_texts
-from trivec_export._linears import View, groups
-from trivec_export._quantize import Quantized, _fit_all, held_out, quantize
-from trivec_export._smooth import affine, dequantized, fit, quantize_rows, split_rows, spread
+from trivec_export._variants.int8.assemble import assemble
+from trivec_export._variants.int8.calibrate import Channels, open_session, pooled, random_texts
+from trivec_export._variants.int8.linears import View, groups
+from trivec_export._variants.int8.quantize import Quantized, _fit_all, held_out, quantize
+from trivec_export._variants.int8.smooth import affine, dequantized, fit, quantize_rows, split_rows, spread
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from trivec_export._save import save_graph
+from trivec_export._graph.save import save_graph
 
 
 def test_weights_lie_beside_the_graph_aligned_and_the_model_is_left_alone(tmp_path: Path) -> None:

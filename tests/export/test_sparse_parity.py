@@ -22,10 +22,10 @@ from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, 
 from transformers import PreTrainedTokenizerBase
 
 import trivec
-from trivec import _open
-from trivec._sparse import SparseVectors
-from trivec._sparse_encoder import SparseEncoder
-from trivec._texts import verification_texts
+from trivec._encoders.sparse import SparseEncoder
+from trivec._gate.texts import verification_texts
+from trivec._loading import open_model
+from trivec._vectors.sparse import SparseVectors
 from trivec.integrations import milvus
 
 Floats = npt.NDArray[np.float32]
@@ -467,7 +467,7 @@ def test_queries_of_an_inference_free_model_open_no_graph(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a session was opened")
 
-    monkeypatch.setattr(_open, "Session", refuse)
+    monkeypatch.setattr(open_model, "Session", refuse)
     with trivec.load(folder, task="query") as encoder:
         assert encoder.device == "cpu"
         assert encoder.encode_query(texts).equals(expected)

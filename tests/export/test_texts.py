@@ -10,8 +10,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from trivec import InputError
-from trivec._texts import verification_texts
-from trivec_export._texts import calibration_texts, sample
+from trivec._gate.texts import verification_texts
+from trivec_export._gate.texts import calibration_texts, sample
 
 SCRIPTS = {
     "cyrillic": "CYRILLIC",

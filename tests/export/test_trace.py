@@ -31,9 +31,9 @@ from transformers.masking_utils import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from trivec._errors import ModelFormatError, ModelNotFoundError
-from trivec_export._attention import ATTENTION, Mask, Span, _span, attention, mask
-from trivec_export._load import load
-from trivec_export._trace import trace
+from trivec_export._reference.torch_model import load
+from trivec_export._trace.attention import ATTENTION, Mask, Span, _span, attention, mask
+from trivec_export._trace.trace import trace
 
 Array = NDArray[np.float32]
 MUTATIONS = [(name, mutation) for name, row in ARCHITECTURES.items() for mutation in row.mutations]

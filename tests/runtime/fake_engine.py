@@ -13,7 +13,7 @@ from typing import Any
 import onnxruntime as real
 import pytest
 
-from trivec._session import Session
+from trivec._engine.session import Session
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT, OPENVINO = "TensorrtExecutionProvider", "OpenVINOExecutionProvider"

@@ -16,9 +16,9 @@ from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper, numpy_helper
 
 import trivec
-from trivec._binding import BoundSession
-from trivec._devices import Device, Provider
-from trivec._session import Session
+from trivec._engine.devices import Device, Provider
+from trivec._engine.io_binding import BoundSession
+from trivec._engine.session import Session
 
 SHAPES = [(1, 1), (3, 7), (2, 5), (5, 13), (1, 129), (31, 3), (3, 7)]
 

@@ -16,9 +16,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import trivec._export
-from trivec import DenseEncoder, __version__, _cli_encode
-from trivec._cli import main
-from trivec._encoders import OutputPrecision
+from trivec import DenseEncoder, __version__
+from trivec._cli import encode as encode_module
+from trivec._cli.main import main
+from trivec._encoders.dense import OutputPrecision
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import TinyModel
@@ -166,7 +167,7 @@ def test_a_bad_line_of_stdin_leaves_what_was_done(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(_cli_encode, "WINDOW", 2)
+    monkeypatch.setattr(encode_module, "WINDOW", 2)
     set_stdin(b"a\nb\nc\nd\n\xff\n")
     assert encode(tiny_model, "-o", work / "out.npy") == 1
     assert files(work) == ["out.npy.partial"]
@@ -196,7 +197,7 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_memory_holds_one_window(
     tiny_model: "TinyModel", work: Path, blocks: list[int], monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr(_cli_encode, "WINDOW", 3)
+    monkeypatch.setattr(encode_module, "WINDOW", 3)
     texts = [" ".join(["cat", "hill", "old"][: i % 4] + ["bird"] * (i % 7)) for i in range(11)]
     (work / "in.txt").write_text("\n".join(texts), encoding="utf-8")
     assert encode(tiny_model, work / "in.txt", "-o", work / f"out.{suffix}") == 0
@@ -217,7 +218,7 @@ def test_ctrl_c_leaves_what_was_done(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(_cli_encode, "WINDOW", 2)
+    monkeypatch.setattr(encode_module, "WINDOW", 2)
     (work / "in.txt").write_text("cat\ndog\nstop\nhere\n", encoding="utf-8")
     assert encode(tiny_model, work / "in.txt", "-o", work / "out.npy") == 130
     assert blocks == [0, 2, 2]
@@ -229,7 +230,7 @@ def test_ctrl_c_leaves_what_was_done(
 def test_a_text_too_long_names_its_block(
     tiny_model: "TinyModel", work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_cli_encode, "WINDOW", 2)
+    monkeypatch.setattr(encode_module, "WINDOW", 2)
     (work / "in.txt").write_text(f"cat\ndog\nbird\n{'cat ' * 30}\n", encoding="utf-8")
     assert encode(tiny_model, work / "in.txt", "-o", work / "out.npy", "--on-overflow", "error") == 1
     assert files(work) == ["in.txt", "out.npy.partial"]
@@ -460,7 +461,7 @@ def test_info_names_missing_files(tiny_folder: Path, work: Path, capsys: pytest.
 
 def test_info_needs_no_onnxruntime(tiny_folder: Path) -> None:
     code = (
-        "import sys; sys.modules['onnxruntime'] = None; from trivec._cli import main; "
+        "import sys; sys.modules['onnxruntime'] = None; from trivec._cli.main import main; "
         f"sys.exit(main(['info', {str(tiny_folder)!r}]))"
     )
     done = python("-c", code)
@@ -550,7 +551,7 @@ def test_an_error_is_one_line_unless_debugging(
 
 def test_help_loads_neither_engine_nor_hub_client() -> None:
     code = (
-        "import sys\nfrom trivec._cli import main\n"
+        "import sys\nfrom trivec._cli.main import main\n"
         "try: main(['encode', '--help'])\n"
         "except SystemExit: print({'onnxruntime', 'huggingface_hub', 'torch'} & set(sys.modules))"
     )

@@ -10,11 +10,14 @@ from fake_engine import CPU, CUDA, OPENVINO, TENSORRT, machine, session
 from numpy.testing import assert_allclose, assert_array_equal
 
 import trivec
-from trivec import InputError, ProviderError, _open, _opening, _places
-from trivec._cli import main
-from trivec._devices import Device, Provider, cuda_options, device_of, parse_device, parse_providers
-from trivec._session import probe_providers
-from trivec._why import explain
+from trivec import InputError, ProviderError
+from trivec._cli.main import main
+from trivec._concurrency import placement
+from trivec._engine import open_session
+from trivec._engine.cuda_advice import explain
+from trivec._engine.devices import Device, Provider, cuda_options, device_of, parse_device, parse_providers
+from trivec._engine.session import probe_providers
+from trivec._loading import open_model
 
 TEXTS = ["a cat", "the old dog ran under the red house on the hill", "a boat", "", "find the small bird"]
 SHAPE_OPS = ("Shape", "Gather", "Concat")
@@ -23,8 +26,8 @@ SHAPE_OPS = ("Shape", "Gather", "Concat")
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has said nothing yet."""
-    monkeypatch.setattr(_open, "_said", set())
-    monkeypatch.setattr(_opening, "cuda_count", lambda: 1)
+    monkeypatch.setattr(open_model, "_said", set())
+    monkeypatch.setattr(open_session, "cuda_count", lambda: 1)
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------
@@ -178,7 +181,7 @@ def test_the_doctor_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     machine(monkeypatch, cuda=WHY[3][0])
     assert "NVIDIA driver is older" in probe_providers()[CUDA]
-    monkeypatch.setattr(_opening, "cuda_count", lambda: 0)
+    monkeypatch.setattr(open_session, "cuda_count", lambda: 0)
     machine(monkeypatch, cuda="silent")
     assert "shows this process no GPU" in probe_providers()[CUDA]
     machine(monkeypatch)
@@ -187,7 +190,7 @@ def test_the_doctor_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_silent_fallback_without_a_gpu(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
     machine(monkeypatch, cuda="silent")
-    monkeypatch.setattr(_opening, "cuda_count", lambda: None)
+    monkeypatch.setattr(open_session, "cuda_count", lambda: None)
     with pytest.raises(ProviderError, match="driver shows this process no GPU"):
         trivec.load(tiny_folder, device="cuda", precision="fp32")
 
@@ -203,7 +206,7 @@ def test_libraries_of_another_version_by_what_preloading_says() -> None:
 def test_what_other_threads_print_meanwhile_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     import threading
 
-    with _opening._heard() as heard:
+    with open_session._heard() as heard:
         print("mine")
         other = threading.Thread(target=print, args=("theirs",))
         other.start()
@@ -311,11 +314,11 @@ def test_the_cpu_by_hand_is_the_cpu(tiny_folder: Path) -> None:
 def test_variants_of_providers_by_hand() -> None:
     cpu, cuda, other = (device_of([Provider(name, {})]) for name in (CPU, CUDA, OPENVINO))
     have = ["fp32", "fp16", "int8"]
-    assert _open._attempts(cuda, "auto", have, ["cpu"], "m") == [(cuda, "fp16")]
-    assert _open._attempts(other, "auto", have, ["cpu"], "m") == [(other, "fp32")]
-    assert _open._attempts(other, "int8", have, ["cpu"], "m") == [(other, "int8")]
+    assert open_model._attempts(cuda, "auto", have, ["cpu"], "m") == [(cuda, "fp16")]
+    assert open_model._attempts(other, "auto", have, ["cpu"], "m") == [(other, "fp32")]
+    assert open_model._attempts(other, "int8", have, ["cpu"], "m") == [(other, "int8")]
     with pytest.raises(ProviderError, match="fp16 is not run on cpu"):
-        _open._attempts(cpu, "fp16", have, ["cpu"], "m")
+        open_model._attempts(cpu, "fp16", have, ["cpu"], "m")
 
 
 def test_a_pickle_opens_the_same_providers(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
@@ -329,10 +332,10 @@ def test_a_pickle_opens_the_same_providers(monkeypatch: pytest.MonkeyPatch, tiny
 
 def test_a_pool_takes_the_same_providers() -> None:
     own = Device("openvino", None)
-    assert [p.device for p in _places.places_of("openvino", None, fixed=own)] == [own]
-    assert [p.device for p in _places.places_of("openvino", ["openvino"] * 2, fixed=own)] == [own, own]
+    assert [p.device for p in placement.places_of("openvino", None, fixed=own)] == [own]
+    assert [p.device for p in placement.places_of("openvino", ["openvino"] * 2, fixed=own)] == [own, own]
     with pytest.raises(InputError, match=r"loaded with providers=.*may name 'openvino' .*got \['cpu'\]"):
-        _places.places_of("openvino", ["cpu"], fixed=own)
+        placement.places_of("openvino", ["cpu"], fixed=own)
 
 
 def test_workers_open_providers_given_by_hand(tiny_folder: Path) -> None:
@@ -352,7 +355,7 @@ def test_doctor_shows_each_providers_share(
 
 
 def test_doctor_sees_a_gpu_that_onnxruntime_cannot_use() -> None:
-    from trivec._doctor import idle_gpu
+    from trivec._inspect.doctor import idle_gpu
 
     assert "2 CUDA device(s)" in str(idle_gpu({"onnxruntime": "1.31.1"}, 2))
     assert idle_gpu({"onnxruntime-gpu": "1.31.1"}, 2) is None

@@ -12,10 +12,11 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from trivec import _doctor, _probe, _session
-from trivec._cli import main
-from trivec._doctor import Cpu, double_install, read_cpu
-from trivec._threads import available_threads
+from trivec._cli.main import main
+from trivec._engine import provider_probe, session
+from trivec._inspect import doctor
+from trivec._inspect.doctor import Cpu, double_install, read_cpu
+from trivec._system.threads import available_threads
 
 
 def test_doctor_on_this_machine(trivec_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,7 +32,7 @@ def test_doctor_on_this_machine(trivec_home: Path, capsys: pytest.CaptureFixture
 
 
 def test_probe_graph_is_valid_onnx_and_adds() -> None:
-    model = onnx.load_from_string(_probe.add_graph())
+    model = onnx.load_from_string(provider_probe.add_graph())
     onnx.checker.check_model(model, full_check=True)
     x = np.array([1.25], dtype=np.float32)
     outputs: Any = ReferenceEvaluator(model).run(None, {"x": x})
@@ -80,7 +81,7 @@ def test_probe_tells_how_each_provider_fails(monkeypatch: pytest.MonkeyPatch) ->
         InferenceSession=FakeSession, SessionOptions=FakeOptions, get_available_providers=lambda: list(expected)
     )
     monkeypatch.setitem(sys.modules, "onnxruntime", engine)
-    assert _session.probe_providers() == expected
+    assert session.probe_providers() == expected
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_without_an_engine_doctor_ends_with_1(
 def test_an_engine_that_runs_nothing_ends_with_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(_doctor, "probe_providers", lambda: {"CPUExecutionProvider": "error: broken"})
+    monkeypatch.setattr(doctor, "probe_providers", lambda: {"CPUExecutionProvider": "error: broken"})
     assert main(["doctor"]) == 1
     assert "problem: no provider of onnxruntime runs a graph." in capsys.readouterr().out
 
@@ -150,8 +151,8 @@ def test_cpu_of_an_x86_and_of_an_arm_machine(tmp_path: Path) -> None:
 )
 def test_features_are_those_of_the_machine(monkeypatch: pytest.MonkeyPatch, machine: str, rows: dict[str, str]) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    monkeypatch.setattr(_doctor, "read_cpu", lambda: Cpu("a cpu", frozenset({"avx2", "asimddp"})))
-    found = _doctor._cpu()
+    monkeypatch.setattr(doctor, "read_cpu", lambda: Cpu("a cpu", frozenset({"avx2", "asimddp"})))
+    found = doctor._cpu()
     assert found["model"] == "a cpu"
     assert {name: found[name] for name in rows} == rows
 
@@ -170,6 +171,6 @@ def test_folders_that_cannot_be_written_are_told(
 
 
 def test_missing_export_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(_doctor, "EXPORT_PACKAGES", ("numpy", "absent_one", "absent_two"))
+    monkeypatch.setattr(doctor, "EXPORT_PACKAGES", ("numpy", "absent_one", "absent_two"))
     main(["doctor"])
     assert 'export  lacks absent_one, absent_two. Type: pip install "trivec[export]"' in capsys.readouterr().out

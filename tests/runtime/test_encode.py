@@ -28,9 +28,11 @@ from sentence_transformers.util.quantization import quantize_embeddings
 from tokenizers import Tokenizer
 
 import trivec
-from trivec import DenseEncoder, InputError, ModelFormatError, NonFiniteError, TruncationError, _manifest
-from trivec._integrity import describe
-from trivec._manifest import Encoder, FileRef, Manifest, Pooling, Route, Step
+from trivec import DenseEncoder, InputError, ModelFormatError, NonFiniteError, TruncationError
+from trivec._encoders.dense import EncodeOptions
+from trivec._model import manifest as manifest_module
+from trivec._model.integrity import describe
+from trivec._model.manifest import Encoder, FileRef, Manifest, Pooling, Route, Step
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import TinyModel
@@ -57,11 +59,11 @@ def folder(tiny_folder: Path, tmp_path: Path) -> Path:
 
 def rewrite(folder: Path, change: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> Path:
     """Change a folder's manifest, and bring its digests up to date with the files."""
-    manifest = change(_manifest.read(folder))
+    manifest = change(manifest_module.read(folder))
     encoders = {name: _described(folder, encoder) for name, encoder in manifest.encoders.items()}
     arrays = None if manifest.arrays is None else describe(folder, manifest.arrays.path)
     manifest = dataclasses.replace(manifest, encoders=encoders, arrays=arrays)
-    (folder / _manifest.FILE_NAME).write_text(_manifest.dumps(manifest), encoding="utf-8")
+    (folder / manifest_module.FILE_NAME).write_text(manifest_module.dumps(manifest), encoding="utf-8")
     return folder
 
 
@@ -110,7 +112,7 @@ def test_parameters_are_those_of_sentence_transformers_with_their_defaults(metho
             assert ours[parameter.name].default == parameter.default, parameter.name
     assert {"batch_size", "normalize_embeddings", "pool", "chunk_size"} <= {
         *ours,
-        *trivec._encoders.EncodeOptions.__annotations__,
+        *EncodeOptions.__annotations__,
     }
 
 
@@ -531,7 +533,9 @@ def test_pooling_and_steps_of_a_manifest_run_over_a_graph_that_pools(folder: Pat
     model.opset_import[0].version = 18
     model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("sentence_embedding", 1, ["batch", 12]))
     onnx.save_model(model, path)
-    variant = dataclasses.replace(_manifest.read(folder).encoders["main"].variants["fp32"], output="sentence_embedding")
+    variant = dataclasses.replace(
+        manifest_module.read(folder).encoders["main"].variants["fp32"], output="sentence_embedding"
+    )
     rewrite(folder, with_encoder(variants={"fp32": variant}))
     rewrite(folder, with_route(pooling=None, steps=(Step("normalize"),)))
     expected = tiny_model.expected(TEXTS)

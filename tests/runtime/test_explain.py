@@ -14,9 +14,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 import trivec
-from trivec._cli import main
-from trivec._explain import explain
-from trivec._explain_text import render
+from trivec._cli.main import main
+from trivec._inspect.explain import explain
+from trivec._inspect.explain_text import render
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import TinyModel

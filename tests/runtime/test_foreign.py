@@ -27,7 +27,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 import trivec
 from trivec import InputError, ModelFormatError, ModelNotFoundError
-from trivec._manifest import POOLING_MODES
+from trivec._model.manifest import POOLING_MODES
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = [*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?-'äöüé東京"]

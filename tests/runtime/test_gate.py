@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trivec._gate import BOUNDS, Bounds, Figures, compare, cosine, failures, top_overlap
+from trivec._gate.figures import BOUNDS, Bounds, Figures, compare, cosine, failures, top_overlap
 
 
 def test_cosine_by_hand() -> None:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import trivec
-from trivec import IntegrityError, ModelFormatError, _integrity, _manifest
-from trivec._integrity import check, describe, sha256
-from trivec._manifest import FileRef
+from trivec import IntegrityError, ModelFormatError
+from trivec._model import integrity
+from trivec._model import manifest as manifest_module
+from trivec._model.integrity import check, describe, sha256
+from trivec._model.manifest import FileRef
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import TinyModel
@@ -34,7 +36,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return sha256(path)
 
-    monkeypatch.setattr(_integrity, "sha256", counting)
+    monkeypatch.setattr(integrity, "sha256", counting)
     return names
 
 
@@ -80,9 +82,9 @@ def test_a_file_of_another_variant_is_not_looked_at(folder: Path, tiny_model: "T
 
 def test_arrays_that_are_no_npz(folder: Path) -> None:
     (folder / "arrays.npz").write_bytes(b"not a zip file")
-    manifest = _manifest.read(folder)
+    manifest = manifest_module.read(folder)
     damaged = dataclasses.replace(manifest, arrays=describe(folder, "arrays.npz"))
-    (folder / "trivec.json").write_text(_manifest.dumps(damaged), encoding="utf-8")
+    (folder / "trivec.json").write_text(manifest_module.dumps(damaged), encoding="utf-8")
     with pytest.raises(ModelFormatError, match=r"arrays\.npz is no readable \.npz file"):
         load(folder)
 

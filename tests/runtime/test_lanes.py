@@ -13,8 +13,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from test_sparse_encoder import hybrid, random_logits, random_weights, splade
 
 import trivec
-from trivec import DenseEncoder, ProviderError, _session
-from trivec._session import Session
+from trivec import DenseEncoder, ProviderError
+from trivec._engine import session as session_module
+from trivec._engine.session import Session
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import TinyModel
@@ -158,7 +159,7 @@ def test_closing_ends_the_threads(tiny_folder: Path) -> None:
 
 def test_large_models_run_one_at_a_time(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second session packs the weights a second time."""
-    monkeypatch.setattr(_session, "_SMALL", 100)
+    monkeypatch.setattr(session_module, "_SMALL", 100)
     with trivec.load(tiny_folder, device="cpu", threads=2) as encoder:
         encoder.encode(TEXTS)
         assert session(encoder)._narrow is None

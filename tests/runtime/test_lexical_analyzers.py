@@ -14,7 +14,7 @@ import pytest
 from lexical_twin import nltk_with_data, twin
 
 import trivec
-from trivec._texts import verification_texts
+from trivec._gate.texts import verification_texts
 from trivec.lexical import (
     Analyzer,
     CharacterfilterPreprocessor,

@@ -9,19 +9,7 @@ from typing import Any
 import pytest
 
 from trivec import ModelFormatError
-from trivec._manifest import (
-    FORMAT,
-    Encoder,
-    FileRef,
-    Manifest,
-    Pooling,
-    Route,
-    Step,
-    Variant,
-    dumps,
-    loads,
-    read,
-)
+from trivec._model.manifest import FORMAT, Encoder, FileRef, Manifest, Pooling, Route, Step, Variant, dumps, loads, read
 
 SMALL = Manifest(
     family="dense",

@@ -22,14 +22,14 @@ from sklearn.manifold import TSNE
 import trivec
 from trivec import HybridVectors, MultiVectors, SparseVectors, store
 from trivec import map as maps
-from trivec._cli import main
+from trivec._cli.main import main
 from trivec._errors import InputError, MissingExtraError, NonFiniteError
 from trivec.map._page import centered
 from trivec.map._pca import pca
 from trivec.map._pca_sparse import pca_sparse
 from trivec.map._points import project
-from trivec.store._layout import Block, Head, Layout, parts_of
 from trivec.store._parquet import write_parquet
+from trivec.store._schema import Block, Head, Layout, parts_of
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import TinyModel

@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 
 import trivec
 from trivec import ProviderError
-from trivec._memory import Budget, is_memory_error, within
+from trivec._engine.memory import Budget, is_memory_error, within
 
 WORDS = ("cat", "dog", "sat", "ran", "on", "under", "mat", "hill", "red", "blue", "small", "old", "house")
 TEXTS = [" ".join(WORDS[n // 13**i % 13] for i in range(1 + n % 11)) for n in range(301)]

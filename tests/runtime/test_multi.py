@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trivec import InputError, _multi
-from trivec._multi import MultiVectors
-from trivec._pool import Floats
+from trivec import InputError
+from trivec._pooling.dense import Floats
+from trivec._vectors import multi as multi_module
+from trivec._vectors.multi import MultiVectors
 
 SIZES = [((1,), (1,), 1), ((3,), (5, 2), 7), ((2, 9, 1, 4), (3, 1, 17, 8, 2), 33), ((40, 3), (1,) * 30, 5)]
 EMPTY = [
@@ -46,8 +47,8 @@ def loop(queries: MultiVectors, documents: MultiVectors, reduce: str) -> Any:
 def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks in which a query is cut, and a document comes alone."""
     if request.param == "many blocks":
-        monkeypatch.setattr(_multi, "_BLOCK", 16)
-        monkeypatch.setattr(_multi, "_BLOCK_TOKENS", 5)
+        monkeypatch.setattr(multi_module, "_BLOCK", 16)
+        monkeypatch.setattr(multi_module, "_BLOCK_TOKENS", 5)
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from trivec._plan import plan
+from trivec._tokens.plan import plan
 
 
 @pytest.mark.parametrize("seed", range(40))

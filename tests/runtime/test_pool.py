@@ -14,10 +14,10 @@ from sentence_transformers.sentence_transformer.modules import Pooling as Refere
 from sentence_transformers.util.quantization import quantize_embeddings
 
 from trivec import InputError
-from trivec._manifest import ACTIVATIONS, POOLING_MODES, Pooling, Step
-from trivec._output import OUTPUT_PRECISIONS, check_output_precision, quantize_vectors
-from trivec._pool import Floats, apply_steps, normalize, pool
-from trivec._similarity import FUNCTIONS, as_rows
+from trivec._model.manifest import ACTIVATIONS, POOLING_MODES, Pooling, Step
+from trivec._pooling.dense import Floats, apply_steps, normalize, pool
+from trivec._vectors.quantize import OUTPUT_PRECISIONS, check_output_precision, quantize_vectors
+from trivec._vectors.similarity import FUNCTIONS, as_rows
 
 SIZES = [(1, 1, 1), (1, 2, 5), (3, 1, 7), (5, 13, 33), (2, 257, 3)]  # (B, S, H)
 CONCATENATIONS = [c for n in range(1, len(POOLING_MODES) + 1) for c in itertools.combinations(POOLING_MODES, n)]

@@ -14,7 +14,7 @@ from test_sparse_encoder import hybrid, random_logits, random_weights, splade
 
 import trivec
 from trivec import DenseEncoder, InputError, TruncationError
-from trivec._workers import WorkerPool
+from trivec._concurrency.pool import WorkerPool
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import TinyModel

@@ -20,7 +20,7 @@ import pytest
 
 import trivec
 from trivec import InputError, MissingExtraError
-from trivec._threads import available_threads
+from trivec._system.threads import available_threads
 from trivec.integrations.ray import Encode, assigned_threads, columns
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from trivec import InputError
-from trivec._pool import Floats
-from trivec._select import check_max_active_dims, lexical_rows, sparse_rows, table_rows, top_active
-from trivec._sparse import SparseVectors
+from trivec._pooling.dense import Floats
+from trivec._pooling.sparse import check_max_active_dims, lexical_rows, sparse_rows, table_rows, top_active
+from trivec._vectors.sparse import SparseVectors
 
 torch = pytest.importorskip("torch")
 modules = pytest.importorskip("sentence_transformers.sparse_encoder.modules")

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from trivec import InputError, MissingExtraError, _csr
-from trivec._pool import Floats
-from trivec._sparse import SparseVector, SparseVectors
+from trivec import InputError, MissingExtraError
+from trivec._pooling.dense import Floats
+from trivec._vectors import csr
+from trivec._vectors.sparse import SparseVector, SparseVectors
 
 scipy_sparse = pytest.importorskip("scipy.sparse")
 
@@ -299,7 +300,7 @@ def test_weights_above_a_threshold_empty_rows_and_a_single_row() -> None:
 @pytest.mark.parametrize("others", [0, 1, 4, 30])
 @pytest.mark.parametrize("block", [5, 1 << 20])
 def test_dot_of_all_pairs(size: tuple[int, int], others: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_csr, "_BLOCK", block)
+    monkeypatch.setattr(csr, "_BLOCK", block)
     a, b = randoms(*size), randoms(others, size[1], seed=1)
     found = sparse(a).dot(sparse(b))
     assert found.shape == (size[0], others)
@@ -315,7 +316,7 @@ def test_no_product_depends_on_the_other_rows(monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_array_equal(b.dot(a), together.T)
     np.testing.assert_array_equal([[one.dot(other) for other in b] for one in a], together)
     np.testing.assert_array_equal(np.concatenate([a.dot(b[row]) for row in range(14)], axis=1), together)
-    monkeypatch.setattr(_csr, "_BLOCK", 7)
+    monkeypatch.setattr(csr, "_BLOCK", 7)
     np.testing.assert_array_equal(a.dot(b), together)
 
 
@@ -340,7 +341,7 @@ def test_dot_equals_the_lexical_score_of_flag_embedding() -> None:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("block", [5, 1 << 20])
 def test_dot_of_rows_in_step_and_norms(size: tuple[int, int], block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_csr, "_BLOCK", block)
+    monkeypatch.setattr(csr, "_BLOCK", block)
     a, b = randoms(*size), randoms(*size, seed=1, filled=0.5)
     b[::4] = 0
     found = sparse(a).row_dot(sparse(b))

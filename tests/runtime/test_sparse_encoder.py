@@ -18,14 +18,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import trivec
-from trivec import InputError, ModelFormatError, NonFiniteError, TruncationError, _manifest, _sparse_encoder
-from trivec._cli import main
-from trivec._hybrid import HybridEncoder, HybridVectors
-from trivec._integrity import describe
-from trivec._manifest import Encoder, Manifest, Multi, Pooling, Route, Sparse, Step, Variant
-from trivec._multi import MultiVectors
-from trivec._sparse import SparseVector, SparseVectors
-from trivec._sparse_encoder import SparseEncoder
+from trivec import InputError, ModelFormatError, NonFiniteError, TruncationError
+from trivec._cli.main import main
+from trivec._encoders import sparse as sparse_module
+from trivec._encoders.hybrid import HybridEncoder, HybridVectors
+from trivec._encoders.sparse import SparseEncoder
+from trivec._model import manifest as manifest_module
+from trivec._model.integrity import describe
+from trivec._model.manifest import Encoder, Manifest, Multi, Pooling, Route, Sparse, Step, Variant
+from trivec._vectors.multi import MultiVectors
+from trivec._vectors.sparse import SparseVector, SparseVectors
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import TinyModel
@@ -100,7 +102,7 @@ def save(folder: Path, manifest: Manifest, arrays: dict[str, Floats] | None = No
     if arrays:
         np.savez(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]
         manifest = dataclasses.replace(manifest, arrays=describe(folder, "arrays.npz"))
-    (folder / _manifest.FILE_NAME).write_text(_manifest.dumps(manifest), encoding="utf-8")
+    (folder / manifest_module.FILE_NAME).write_text(manifest_module.dumps(manifest), encoding="utf-8")
 
 
 def splade(
@@ -231,7 +233,7 @@ def test_equal_weights_are_kept_by_lower_index(tiny_model: "TinyModel", tmp_path
 @pytest.mark.parametrize("activation", ["relu", "log1p_relu", "none"])
 def test_activations(activation: str, tiny: Tiny, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny.folder, tmp_path / "copy"))
-    manifest = _manifest.read(folder)
+    manifest = manifest_module.read(folder)
     document = manifest.routes["document"]
     assert document.sparse is not None
     changed = dataclasses.replace(document, sparse=dataclasses.replace(document.sparse, activation=activation))
@@ -251,7 +253,7 @@ def test_activations(activation: str, tiny: Tiny, tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows_a_run", [1, 3, 10**6])
 def test_rows_keep_their_order(batch_size: int, rows_a_run: int, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts run in groups of one length, and of so many rows that the pooled numbers stay within bounds."""
-    monkeypatch.setattr(_sparse_encoder, "_ROW_NUMBERS", rows_a_run * TERMS)
+    monkeypatch.setattr(sparse_module, "_ROW_NUMBERS", rows_a_run * TERMS)
     texts = [TEXTS[i] for i in np.random.default_rng(9).integers(0, len(TEXTS), 150)]
     with load(tiny.folder) as encoder:
         rows = encoder.encode(texts, batch_size=batch_size)
@@ -395,7 +397,7 @@ def test_options_of_dense_models_are_refused(tiny: Tiny, tiny_model: "TinyModel"
 def test_folders_whose_parts_do_not_fit(tiny: Tiny, tmp_path: Path) -> None:
     def changed(name: str, arrays: dict[str, Floats] | None = None, **changes: Any) -> Path:
         folder = Path(shutil.copytree(tiny.folder, tmp_path / name))
-        save(folder, dataclasses.replace(_manifest.read(folder), **changes), arrays)
+        save(folder, dataclasses.replace(manifest_module.read(folder), **changes), arrays)
         return folder
 
     with pytest.raises(ModelFormatError, match="route query gives 23 numbers, not 24"):
@@ -558,7 +560,7 @@ def test_what_a_hybrid_encoder_refuses(several: Tiny, tiny_model: "TinyModel", t
     with pytest.raises(InputError, match="max_active_dims must be a whole number above 0"):
         load_hybrid(several.folder, max_active_dims=0)
     folder = Path(shutil.copytree(several.folder, tmp_path / "copy"))
-    manifest = _manifest.read(folder)
+    manifest = manifest_module.read(folder)
     route = dataclasses.replace(manifest.routes["default"], multi=None)
     save(folder, dataclasses.replace(manifest, family="mgte", routes={"default": route}))
     with load_hybrid(folder) as encoder:

@@ -25,13 +25,16 @@ from static_models import DIM, SIZE, bert_tokenizer, model2vec_folder, modules, 
 from tokenizers import Tokenizer
 
 import trivec
-from trivec import DenseEncoder, InputError, TruncationError, _static_encoder, _static_tokenize, _static_words
-from trivec._cli import main
-from trivec._static_encoder import StaticEncoder, _parts
-from trivec._static_source import MODEL2VEC, SENTENCE_TRANSFORMERS
-from trivec._static_tokenize import StaticTokenizer
-from trivec._static_words import word_memo
-from trivec._texts import verification_texts
+from trivec import DenseEncoder, InputError, TruncationError
+from trivec._cli.main import main
+from trivec._encoders import static as static_module
+from trivec._encoders.static import StaticEncoder, _parts
+from trivec._gate.texts import verification_texts
+from trivec._model.static_model import MODEL2VEC, SENTENCE_TRANSFORMERS
+from trivec._static import tokenizer as tokenizer_module
+from trivec._static import word_memo as word_memo_module
+from trivec._static.tokenizer import StaticTokenizer
+from trivec._static.word_memo import word_memo
 
 FIXTURES = ("float32", "float16", "int8", "vocab-quantized", "sentence-transformers")
 SENTENCES = ["The cat sat on the mat!", "un mot inconnu: 東京", "", "unknowns", "dog", "xyz", "old-red\tboat's river\n"]
@@ -307,7 +310,7 @@ def test_words_one_by_one_are_the_text(bert: Tokenizer, texts: list[str], settin
 
 
 def test_words_are_forgotten_before_they_are_too_many(bert: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_static_words, "_MOST", 50)
+    monkeypatch.setattr(word_memo_module, "_MOST", 50)
     read = library(bert)
     memo = word_memo(bert, read)
     assert memo is not None
@@ -350,7 +353,7 @@ def test_tokenizers_of_another_kind_are_not_cut_into_words(bert: Tokenizer) -> N
 def test_many_texts_equal_one_at_a_time_in_bounded_parts(
     encoder: StaticEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_static_encoder, "_CHARACTERS", 200)
+    monkeypatch.setattr(static_module, "_CHARACTERS", 200)
     texts = [text * (1 + i % 9) for i in range(40) for text in SENTENCES]
     one_by_one = np.stack([encoder.encode(text) for text in texts])
     assert_array_equal(encoder.encode(texts), one_by_one)
@@ -441,9 +444,9 @@ def test_many_threads_share_an_encoder(encoder: StaticEncoder, texts: list[str])
 def test_threads_bound_the_texts_that_are_tokenized_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: str
 ) -> None:
-    from trivec._threads import Threads
+    from trivec._system.threads import Threads
 
-    monkeypatch.setattr(_static_tokenize, "available_threads", lambda: Threads(8, "a test"))
+    monkeypatch.setattr(tokenizer_module, "available_threads", lambda: Threads(8, "a test"))
     path = model2vec_folder(tmp_path, {"embeddings": table(19)}, unigram_tokenizer()) / "tokenizer.json"
     texts = ["the cat sat", "dog", "", "old red boat on the river", "mat", "red red"] * 3
     expected = StaticTokenizer(path, rules, None)(texts)

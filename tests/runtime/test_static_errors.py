@@ -23,7 +23,7 @@ from trivec import (
     ProviderError,
     _export,
 )
-from trivec._cli import main
+from trivec._cli.main import main
 
 
 @pytest.fixture
@@ -223,9 +223,9 @@ def test_without_safetensors(folder: Path, monkeypatch: pytest.MonkeyPatch, caps
 def test_a_dense_layer_without_safetensors_names_the_same_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trivec._foreign import read_step_arrays
-    from trivec._manifest import Step
-    from trivec._source import Folder
+    from trivec._model.derived import read_step_arrays
+    from trivec._model.manifest import Step
+    from trivec._model.source import Folder
 
     (tmp_path / "2_Dense").mkdir()
     save_file({"linear.weight": table()}, tmp_path / "2_Dense/model.safetensors")
@@ -257,17 +257,17 @@ def test_nothing_to_export_is_said_before_torch_is_asked_for(
         raise MissingExtraError('exporting needs torch. Type: pip install "trivec[export]"')
 
     monkeypatch.setattr(trivec_export, "_check_packages", missing)
-    monkeypatch.setattr(_export, "find", lambda _, **__: trivec._source.Folder(folder))
+    monkeypatch.setattr(_export, "find", lambda _, **__: trivec._model.source.Folder(folder))
     with pytest.raises(InputError, match="There is nothing to export"):
         trivec.export("minishlab/potion-tiny", tmp_path / "out")
-    monkeypatch.setattr(_export, "find", lambda _, **__: trivec._source.Folder(tmp_path))
+    monkeypatch.setattr(_export, "find", lambda _, **__: trivec._model.source.Folder(tmp_path))
     with pytest.raises(MissingExtraError, match="exporting needs torch"):
         trivec.export("someone/a-transformer", tmp_path / "out")
 
 
 def test_the_exporter_refuses_too(folder: Path) -> None:
-    from trivec._checkpoint import read_checkpoint
-    from trivec._source import Folder
+    from trivec._model.checkpoint import read_checkpoint
+    from trivec._model.source import Folder
 
     with pytest.raises(InputError, match="There is nothing to export"):
         read_checkpoint(Folder(folder))

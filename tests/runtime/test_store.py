@@ -13,7 +13,7 @@ import scipy.sparse
 
 import trivec
 from trivec import HybridEncoder, InputError, MissingExtraError, MultiVectors, SparseEncoder, SparseVectors, store
-from trivec._cli import main
+from trivec._cli.main import main
 from trivec.store import _formats
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def test_npy_is_an_array_for_numpy(encoder: trivec.DenseEncoder, tiny_model: "Ti
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl", "npy"])
 @pytest.mark.parametrize("precision", ["int8", "uint8", "binary", "ubinary"])
 def test_number_types_come_back(
-    encoder: trivec.DenseEncoder, tmp_path: Path, suffix: str, precision: trivec._encoders.OutputPrecision
+    encoder: trivec.DenseEncoder, tmp_path: Path, suffix: str, precision: trivec._encoders.dense.OutputPrecision
 ) -> None:
     path = tmp_path / f"out.{suffix}"
     store.write(path, encoder, TEXTS, window=4, precision=precision)

@@ -23,7 +23,7 @@ import pytest
 
 import trivec
 from trivec import InputError, store
-from trivec._cli import main
+from trivec._cli.main import main
 from trivec.store import _journal, _write
 from trivec.store._formats import FORMATS
 
@@ -432,7 +432,7 @@ def test_a_full_disk(encoder: trivec.DenseEncoder, tmp_path: Path, bytes_left: i
 def test_ctrl_c_and_the_same_command_again(
     tiny_model: "TinyModel", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("trivec._cli_encode.WINDOW", WINDOW)
+    monkeypatch.setattr("trivec._cli.encode.WINDOW", WINDOW)
     original, calls = trivec.DenseEncoder.encode, [0]
 
     def stopped(self: Any, inputs: Any, *rest: Any, **options: Any) -> Any:

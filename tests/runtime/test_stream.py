@@ -13,9 +13,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import trivec
 from trivec import DenseEncoder, InputError, TruncationError
-from trivec._session import Session
-from trivec._stream import blocks
-from trivec._tokenize import TextTokenizer
+from trivec._encoders.windows import blocks
+from trivec._engine.session import Session
+from trivec._tokens.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import TinyModel

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trivec._threads import Threads, available_threads
+from trivec._system.threads import Threads, available_threads
 
 AFFINITY = "CPU affinity of this process"
 V2, V1 = "0::/\n", "5:memory:/\n4:cpu,cpuacct:/\n"

@@ -21,21 +21,14 @@ import numpy as np
 import pytest
 
 import trivec
-from trivec import (
-    InputError,
-    MultiVectors,
-    NonFiniteError,
-    ProviderError,
-    SparseVectors,
-    TruncationError,
-    _places,
-    _workers,
-)
-from trivec._devices import Device
+from trivec import InputError, MultiVectors, NonFiniteError, ProviderError, SparseVectors, TruncationError
+from trivec._concurrency import placement
+from trivec._concurrency import pool as pool_module
+from trivec._concurrency.pool import Part, WorkerPool
+from trivec._encoders.load_options import LoadOptions
+from trivec._engine.devices import Device
 from trivec._errors import WorkerError
-from trivec._load_options import LoadOptions
-from trivec._threads import Threads
-from trivec._workers import Part, WorkerPool
+from trivec._system.threads import Threads
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import TinyModel
@@ -93,7 +86,7 @@ class Odd:
 
 
 def build(options: LoadOptions, state: dict[str, Any], lengths: dict[str, int]) -> Odd:
-    """As `trivec._open.reopen`."""
+    """As `trivec._loading.open_model.reopen`."""
     act(options.name)
     return Odd(options.name, options.threads)
 
@@ -384,7 +377,7 @@ def test_a_forgotten_pool_closes_itself() -> None:
 
 def test_a_stopped_worker_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM waits while a process is stopped; SIGKILL does not."""
-    monkeypatch.setattr(_workers, "_PATIENCE", 0.5)
+    monkeypatch.setattr(pool_module, "_PATIENCE", 0.5)
     pool = odd_pool(count=1)
     ((pid,),) = pool.map("encode", ["pid"], {})
     os.kill(pid, signal.SIGSTOP)
@@ -530,24 +523,24 @@ def test_workers_share_out_the_cores() -> None:
 def test_core_sets(
     granted: int, cores: int, count: int, expected: list[tuple[int, tuple[int, ...]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_places, "available_threads", lambda: Threads(granted, "the test"))
-    monkeypatch.setattr(_places, "_cores", lambda: list(range(cores)))
-    made = _places.places_of("cpu", ["cpu"] * count)
+    monkeypatch.setattr(placement, "available_threads", lambda: Threads(granted, "the test"))
+    monkeypatch.setattr(placement, "_cores", lambda: list(range(cores)))
+    made = placement.places_of("cpu", ["cpu"] * count)
     assert [(place.threads, place.cores) for place in made] == expected
     assert {place.device for place in made} == {Device("cpu")}
 
 
 def test_default_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     for granted, count in ((1, 1), (3, 3), (64, 4)):
-        monkeypatch.setattr(_places, "available_threads", lambda granted=granted: Threads(granted, "the test"))
-        monkeypatch.setattr(_places, "_cores", lambda granted=granted: list(range(granted)))
-        assert [str(place.device) for place in _places.places_of("cpu", None)] == ["cpu"] * count
-    monkeypatch.setattr(_places, "_cuda_count", lambda: 3)
-    places = _places.places_of("cuda:1", None)
+        monkeypatch.setattr(placement, "available_threads", lambda granted=granted: Threads(granted, "the test"))
+        monkeypatch.setattr(placement, "_cores", lambda granted=granted: list(range(granted)))
+        assert [str(place.device) for place in placement.places_of("cpu", None)] == ["cpu"] * count
+    monkeypatch.setattr(placement, "_cuda_count", lambda: 3)
+    places = placement.places_of("cuda:1", None)
     assert [(str(p.device), p.threads, p.cores) for p in places] == [(f"cuda:{n}", 21, ()) for n in range(3)]
-    monkeypatch.setattr(_places, "_cuda_count", lambda: 0)
-    assert [str(place.device) for place in _places.places_of("cuda:1", None)] == ["cuda:1"]
-    mixed = _places.places_of("cpu", ["cuda", "cpu", "cuda:1", "cpu"])
+    monkeypatch.setattr(placement, "_cuda_count", lambda: 0)
+    assert [str(place.device) for place in placement.places_of("cuda:1", None)] == ["cuda:1"]
+    mixed = placement.places_of("cpu", ["cuda", "cpu", "cuda:1", "cpu"])
     assert [(str(p.device), p.threads, len(p.cores)) for p in mixed] == [
         ("cuda:0", 16, 0),
         ("cpu", 32, 32),

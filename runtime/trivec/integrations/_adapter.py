@@ -12,15 +12,15 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 
-from trivec._base import BaseEncoder, Overflow
-from trivec._batcher import Batcher
-from trivec._encoders import DenseEncoder, PromptedOptions
+from trivec._concurrency.batcher import Batcher
+from trivec._encoders.base import BaseEncoder, Overflow
+from trivec._encoders.dense import DenseEncoder, PromptedOptions
+from trivec._encoders.hybrid import HybridEncoder, HybridVectors, PromptedHybridOptions
+from trivec._encoders.sparse import PromptedSparseOptions, SparseEncoder
 from trivec._errors import InputError, MissingExtraError
-from trivec._hybrid import HybridEncoder, HybridVectors, PromptedHybridOptions
-from trivec._inputs import as_texts
 from trivec._load import load
-from trivec._sparse import SparseVector, SparseVectors
-from trivec._sparse_encoder import PromptedSparseOptions, SparseEncoder
+from trivec._tokens.inputs import as_texts
+from trivec._vectors.sparse import SparseVector, SparseVectors
 
 Encoder = DenseEncoder | SparseEncoder | HybridEncoder
 Model = str | os.PathLike[str] | Encoder

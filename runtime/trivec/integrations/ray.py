@@ -26,12 +26,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from trivec._encoders.hybrid import HybridVectors
 from trivec._errors import InputError, MissingExtraError
-from trivec._hybrid import HybridVectors
 from trivec._load import load
-from trivec._multi import MultiVectors
-from trivec._sparse import SparseVectors
-from trivec._threads import available_threads
+from trivec._system.threads import available_threads
+from trivec._vectors.multi import MultiVectors
+from trivec._vectors.sparse import SparseVectors
 
 Batch = dict[str, Any]
 """Columns of N rows: numpy arrays, or what Ray takes as such."""

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from trivec._csr import Csr
 from trivec._errors import InputError
-from trivec._sparse import SparseVectors
+from trivec._vectors.csr import Csr
+from trivec._vectors.sparse import SparseVectors
 from trivec.lexical import _stored
 from trivec.lexical._build import build_default_analyzer
 from trivec.lexical._texts import AnalyzerLike, analyzed, tokenized

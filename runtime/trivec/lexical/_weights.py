@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trivec._csr import Csr
 from trivec._errors import InputError
-from trivec._ragged import Ids, row_numbers
+from trivec._vectors.csr import Csr
+from trivec._vectors.ragged import Ids, row_numbers
 
 Doubles = npt.NDArray[np.float64]
 Tokens = Sequence[str]

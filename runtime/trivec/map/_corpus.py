@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec import store
+from trivec._encoders.hybrid import HybridVectors
 from trivec._errors import InputError, NonFiniteError
-from trivec._hybrid import HybridVectors
-from trivec._sparse import SparseVectors
+from trivec._vectors.sparse import SparseVectors
 from trivec.store import Vectors
 
 Array = npt.NDArray[np.generic]

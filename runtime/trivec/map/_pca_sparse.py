@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trivec._sparse import SparseVectors
+from trivec._vectors.sparse import SparseVectors
 from trivec.map._pca import Components, Doubles, leading, shares
 
 _WIDTH = 4  # vectors of a block: equal eigenvalues need several

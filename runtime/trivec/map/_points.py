@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from trivec._errors import InputError, MissingExtraError
-from trivec._sparse import SparseVectors
+from trivec._vectors.sparse import SparseVectors
 from trivec.map._corpus import Rows
 from trivec.map._pca import Components, Doubles, pca
 from trivec.map._pca_sparse import pca_sparse

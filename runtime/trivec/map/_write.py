@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trivec._errors import InputError
-from trivec._files import write_at_once
+from trivec._system.atomic import write_at_once
 from trivec.map._corpus import Kind, read_corpus
 from trivec.map._page import page
 from trivec.map._points import Projection, check_projection, project

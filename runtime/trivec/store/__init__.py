@@ -23,9 +23,9 @@ killed at any moment leaves at most the block it was at undone; a later call wit
 reads PATH.partial and goes on. PATH itself appears when it is complete, in one step.
 """
 
-from trivec.store._call import Method
-from trivec.store._layout import Vectors
+from trivec._encoders.named_call import Method
 from trivec.store._read import Stored, read, read_iter
+from trivec.store._schema import Vectors
 from trivec.store._write import Written, fingerprint_of, write
 
 __all__ = ["Method", "Stored", "Vectors", "Written", "fingerprint_of", "read", "read_iter", "write"]

@@ -7,10 +7,10 @@ from typing import IO, NamedTuple
 
 from trivec._errors import InputError
 from trivec.store._jsonl import open_jsonl, write_jsonl
-from trivec.store._layout import Blocks, Contents, Head, Kind, Layout
 from trivec.store._npy import open_npy, write_npy
 from trivec.store._npz import open_npz, write_npz
 from trivec.store._parquet import arrow, open_parquet, write_parquet
+from trivec.store._schema import Blocks, Contents, Head, Kind, Layout
 
 
 class Format(NamedTuple):

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import IO, NamedTuple, Self
 
 from trivec._errors import InputError
-from trivec.store._layout import Block, Parts
 from trivec.store._records import MAGIC, Octets, packed, packed_block, records, unpacked_block
+from trivec.store._schema import Block, Parts
 
 _SYNC_SECONDS = 5.0  # a power cut costs what was done in so long; a kill costs nothing of it
 

@@ -9,10 +9,10 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from trivec._errors import InputError
-from trivec._multi import MultiVectors
-from trivec._read import decode_lines
-from trivec._sparse import SparseVectors
-from trivec.store._layout import Array, Block, Blocks, Contents, Head, Layout, Parts
+from trivec._system.text_files import decode_lines
+from trivec._vectors.multi import MultiVectors
+from trivec._vectors.sparse import SparseVectors
+from trivec.store._schema import Array, Block, Blocks, Contents, Head, Layout, Parts
 
 _KEYS = ("embedding", "sparse", "colbert")
 

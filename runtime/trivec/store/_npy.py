@@ -8,7 +8,7 @@ from typing import IO, Any
 import numpy as np
 
 from trivec._errors import InputError
-from trivec.store._layout import Array, Block, Blocks, Contents, Head, Layout, Parts
+from trivec.store._schema import Array, Block, Blocks, Contents, Head, Layout, Parts
 
 
 def header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

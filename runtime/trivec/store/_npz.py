@@ -8,12 +8,12 @@ from typing import IO
 
 import numpy as np
 
-from trivec._csr import check_csr, read_csr
 from trivec._errors import InputError
-from trivec._ragged import read_npz
-from trivec._sparse import SparseVectors
-from trivec.store._layout import Array, Block, Blocks, Contents, Head, Layout, Parts
+from trivec._vectors.csr import check_csr, read_csr
+from trivec._vectors.ragged import read_npz
+from trivec._vectors.sparse import SparseVectors
 from trivec.store._npy import header
+from trivec.store._schema import Array, Block, Blocks, Contents, Head, Layout, Parts
 
 _WRITER = "trivec.store.write(path, encoder, texts) or scipy.sparse.save_npz(path, matrix.tocsr())"
 

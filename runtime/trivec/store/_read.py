@@ -11,7 +11,7 @@ import numpy as np
 from trivec._errors import InputError
 from trivec.store._formats import FORMATS, format_of, partial
 from trivec.store._journal import short
-from trivec.store._layout import Block, Contents, Vectors
+from trivec.store._schema import Block, Contents, Vectors
 
 _WINDOW = 1 << 16  # rows that are put together at a time
 

@@ -16,9 +16,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from trivec._multi import MultiVectors
-from trivec._sparse import SparseVectors
-from trivec.store._layout import Array, Block, Parts
+from trivec._vectors.multi import MultiVectors
+from trivec._vectors.sparse import SparseVectors
+from trivec.store._schema import Array, Block, Parts
 
 MAGIC = b"trivec partial 1\n"
 _SIZES = struct.Struct("<IQI")  # bytes of the header, bytes of the payload, crc32 of both

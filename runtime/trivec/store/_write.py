@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trivec._base import BaseEncoder
+from trivec._encoders.base import BaseEncoder
+from trivec._encoders.named_call import Method, fingerprint_of_call, spelled_out
 from trivec._errors import InputError, TrivecError
-from trivec.store._call import Method, fingerprint_of_call, spelled_out
 from trivec.store._formats import FORMATS, check_kind, format_of, partial, sync_folder
 from trivec.store._journal import Identity, Journal
-from trivec.store._layout import Head, Layout, Vectors, parts_of
+from trivec.store._schema import Head, Layout, Vectors, parts_of
 
 Encoded = Generator[tuple[list[str], Vectors], None, None]
 """Texts with their vectors, block by block."""

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec._errors import InputError
-from trivec._progress import progress_bar
+from trivec._system.progress import progress_bar
 from trivec.util._candidates import Ids
 from trivec.util._inputs import EPSILON, Array, Vectors, block_of, check_count, slices, squares, take_dense, work_type
 from trivec.util._scorers import exact_keys

@@ -5,7 +5,7 @@ from typing import Any, overload
 import numpy as np
 
 from trivec._errors import InputError
-from trivec._sparse import SparseVector, SparseVectors
+from trivec._vectors.sparse import SparseVector, SparseVectors
 from trivec.util._inputs import (
     Array,
     Vectors,

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from trivec._encoders.hybrid import HybridVectors
 from trivec._errors import InputError
-from trivec._hybrid import HybridVectors
-from trivec._multi import MultiVectors
-from trivec._sparse import SparseVector, SparseVectors
+from trivec._vectors.multi import MultiVectors
+from trivec._vectors.sparse import SparseVector, SparseVectors
 
 Array = npt.NDArray[Any]
 Vectors = Any

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from trivec._encoders.hybrid import HybridEncoder, HybridVectors
+from trivec._encoders.sparse import SparseEncoder
 from trivec._errors import InputError
-from trivec._hybrid import HybridEncoder, HybridVectors
-from trivec._inputs import as_texts
-from trivec._sparse_encoder import SparseEncoder
+from trivec._tokens.inputs import as_texts
 from trivec.util._candidates import Doubles, Ids
 from trivec.util._inputs import Vectors, check_count, take
 from trivec.util._scorers import Names, Score, scorer

@@ -13,8 +13,8 @@ a form of its own.
 
 from typing import cast
 
-from trivec._encoders import DenseEncoder
-from trivec._hybrid import HybridEncoder
+from trivec._encoders.dense import DenseEncoder
+from trivec._encoders.hybrid import HybridEncoder
 from trivec.integrations._adapter import dense_lists, missing
 from trivec.integrations.langchain._base import FromModel
 

@@ -20,8 +20,8 @@ store.similarity_search("a question", k=3, ranker_type="rrf")
 Without these parameters langchain-milvus drops the lightest fifth of the terms, which Milvus Lite refuses.
 """
 
-from trivec._hybrid import HybridEncoder
-from trivec._sparse_encoder import SparseEncoder
+from trivec._encoders.hybrid import HybridEncoder
+from trivec._encoders.sparse import SparseEncoder
 from trivec.integrations._adapter import missing, sparse_row, sparse_rows
 from trivec.integrations.langchain._base import FromModel
 

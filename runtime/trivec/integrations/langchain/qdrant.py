@@ -13,9 +13,9 @@ store = QdrantVectorStore.from_texts(
 )
 """
 
-from trivec._hybrid import HybridEncoder
-from trivec._sparse import SparseVector as Row
-from trivec._sparse_encoder import SparseEncoder
+from trivec._encoders.hybrid import HybridEncoder
+from trivec._encoders.sparse import SparseEncoder
+from trivec._vectors.sparse import SparseVector as Row
 from trivec.integrations._adapter import missing, sparse_row, sparse_rows
 from trivec.integrations.langchain._base import FromModel
 

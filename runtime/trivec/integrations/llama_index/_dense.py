@@ -8,10 +8,10 @@ from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager
 from pydantic import computed_field
 
-from trivec._base import Overflow
-from trivec._encoders import DenseEncoder
+from trivec._encoders.base import Overflow
+from trivec._encoders.dense import DenseEncoder
+from trivec._encoders.hybrid import HybridEncoder
 from trivec._errors import InputError
-from trivec._hybrid import HybridEncoder
 from trivec.integrations._adapter import Encoder, Model, TextModel, dense_lists, open_model
 from trivec.integrations.llama_index._base import BATCH, OfModel, name_of
 

@@ -6,10 +6,10 @@ from typing import Any, cast
 from llama_index.core.base.embeddings.base_sparse import BaseSparseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 
-from trivec._base import Overflow
-from trivec._hybrid import HybridEncoder
-from trivec._sparse import SparseVectors
-from trivec._sparse_encoder import SparseEncoder
+from trivec._encoders.base import Overflow
+from trivec._encoders.hybrid import HybridEncoder
+from trivec._encoders.sparse import SparseEncoder
+from trivec._vectors.sparse import SparseVectors
 from trivec.integrations._adapter import Encoder, Model, TextModel, open_model, sparse_row, sparse_rows
 from trivec.integrations.llama_index._base import BATCH, OfModel, name_of
 

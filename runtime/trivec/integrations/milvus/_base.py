@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from trivec._errors import InputError, MissingExtraError
 from trivec._load import load
-from trivec._sparse import SparseVectors
+from trivec._vectors.sparse import SparseVectors
 
 logger = logging.getLogger("trivec")
 Vector = npt.NDArray[np.float32]

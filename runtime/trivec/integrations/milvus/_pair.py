@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trivec._errors import ModelNotFoundError
-from trivec._home import home
-from trivec._source import Source, find
+from trivec._model.source import Source, find
+from trivec._system.home import home
 
 _GRAPHS = ("model.onnx", "onnx/model.onnx")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")

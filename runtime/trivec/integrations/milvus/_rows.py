@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array  # noqa: TID251 - of the milvus extra; only what returns such an array imports this
 
-from trivec._sparse import SparseVectors
+from trivec._vectors.sparse import SparseVectors
 
 
 class RowArray(csr_array):  # type: ignore[misc]  # scipy has no types

@@ -9,10 +9,10 @@ from typing import Any, Literal, Unpack, get_args
 
 import numpy as np
 
-from trivec._encoders import DenseEncoder
+from trivec._encoders.dense import DenseEncoder
+from trivec._encoders.static import StaticEncoder
 from trivec._errors import InputError
-from trivec._pool import Floats, normalize
-from trivec._static_encoder import StaticEncoder
+from trivec._pooling.dense import Floats, normalize
 from trivec.integrations.milvus._base import (
     BaseEmbeddingFunction,
     ModelOptions,

@@ -6,9 +6,9 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from trivec._encoders.hybrid import HybridEncoder
 from trivec._errors import InputError
-from trivec._hybrid import HybridEncoder
-from trivec._pool import normalize
+from trivec._pooling.dense import normalize
 from trivec.integrations.milvus._base import (
     BaseEmbeddingFunction,
     ModelOptions,

@@ -5,8 +5,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Unpack
 
+from trivec._encoders.sparse import SparseEncoder
 from trivec._errors import InputError, ModelNotFoundError
-from trivec._sparse_encoder import SparseEncoder
 from trivec.integrations.milvus._base import (
     BaseEmbeddingFunction,
     ModelOptions,

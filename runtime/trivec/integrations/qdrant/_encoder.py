@@ -6,11 +6,11 @@ from typing import Any, Self, Unpack
 
 from qdrant_client import models
 
-from trivec._base import Overflow
-from trivec._encoders import DenseEncoder
+from trivec._encoders.base import Overflow
+from trivec._encoders.dense import DenseEncoder
+from trivec._encoders.hybrid import HybridEncoder
+from trivec._encoders.sparse import SparseEncoder
 from trivec._errors import InputError
-from trivec._hybrid import HybridEncoder
-from trivec._sparse_encoder import SparseEncoder
 from trivec.integrations._adapter import Encoder, Head, Model, TextModel, as_list, heads_of, open_model
 from trivec.integrations.qdrant._points import PointId, check_count, described, made
 from trivec.integrations.qdrant._search import Fusion, HybridOptions, Search, check_name, planned

@@ -1,0 +1,4 @@
+"""The torch model, its heads, and its vectors.
+
+May import checkpoints and all below.
+"""

@@ -1,0 +1,133 @@
+"""What a graph computes from token ids: token embeddings, pooled logits (SPLADE), or BGE-M3's three outputs.
+
+Each is a torch module around the loaded model: it is the reference, and it is what gets traced.
+"""
+
+import inspect
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from trivec._errors import ModelFormatError
+from trivec_export._checkpoint.weights import read_pickle
+
+TOKEN_EMBEDDINGS = "token_embeddings"  # noqa: S105 - an output, no password
+POOLED_LOGITS = "pooled_logits"
+TOKEN_WEIGHTS = "token_weights"  # noqa: S105
+COLBERT_VECS = "colbert_vecs"
+
+
+class Head(nn.Module):
+    """Token ids to the outputs that `outputs` names."""
+
+    outputs: tuple[str, ...] = ()
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        # A cache would only fill the graph with copies of keys and values.
+        takes_cache = "use_cache" in inspect.signature(model.forward).parameters
+        self.options = {"use_cache": False} if takes_cache else {}
+
+    def first(self, input_ids: Tensor) -> Tensor:
+        """(B, S) int64 to the model's own first output: hidden states (B, S, H), or logits (B, S, V).
+
+        The mask of ones is what sentence-transformers passes for a batch without padding.
+        """
+        out = self.model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), **self.options)
+        return out[0]  # type: ignore[no-any-return]
+
+
+class TokenEmbeddings(Head):
+    """(B, S) to token embeddings (B, S, H)."""
+
+    outputs = (TOKEN_EMBEDDINGS,)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(B, S) int64 -> (B, S, H) float32."""
+        return self.first(input_ids)
+
+
+class PooledLogits(Head):
+    """A masked language model's logits, pooled over the tokens: (B, S) to (B, V).
+
+    As sentence-transformers' SpladePooling, but for "max" the activation is left to the runtime: it grows with the
+    logit, so the maximum may be taken first, and then only the few positive numbers of a row need it.
+    """
+
+    outputs = (POOLED_LOGITS,)
+
+    def __init__(self, model: PreTrainedModel, strategy: str, activation: str) -> None:
+        super().__init__(model)
+        self.strategy, self.activation = strategy, activation
+
+    @property
+    def left(self) -> str:
+        """The activation that the runtime still has to apply."""
+        return self.activation if self.strategy == "max" else "none"
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(B, S) int64 -> (B, V) float32."""
+        logits = self.first(input_ids)  # (B, S, V)
+        if self.strategy == "max":
+            return logits.amax(1)
+        weights = torch.log(torch.relu(logits) + 1)
+        if self.activation == "log1p_relu":
+            weights = torch.log(weights + 1)
+        return weights.sum(1)
+
+
+class Hybrid(Head):
+    """BGE-M3: hidden states (B, S, H), a weight for each token (B, S), and ColBERT vectors (B, S, D), not normalized.
+
+    As FlagEmbedding's EncoderOnlyEmbedderM3ModelForInference, but ColBERT's first vector, which is left out there, is
+    left out by the runtime.
+    """
+
+    def __init__(self, model: PreTrainedModel, sparse: nn.Linear, colbert: nn.Linear | None) -> None:
+        super().__init__(model)
+        self.sparse_linear, self.colbert_linear = sparse, colbert
+        self.outputs = (TOKEN_EMBEDDINGS, TOKEN_WEIGHTS, *((COLBERT_VECS,) if colbert is not None else ()))
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+        """(B, S) int64 -> (B, S, H), (B, S) and, with a ColBERT head, (B, S, D), all float32."""
+        states = self.first(input_ids)  # (B, S, H)
+        weights = torch.relu(self.sparse_linear(states)).squeeze(-1)  # (B, S)
+        if self.colbert_linear is None:
+            return states, weights
+        return states, weights, self.colbert_linear(states)
+
+
+def read_linear(path: Path, hidden: int, columns: int | None) -> nn.Linear:
+    """A linear layer from a state dict such as BGE-M3's sparse_linear.pt, read with weights_only.
+
+    Args:
+        path: the file.
+        hidden: numbers that go in.
+        columns: numbers that must come out; None: any.
+
+    Raises:
+        ModelFormatError: there is no such file, it holds anything but a weight and a bias, or of other shapes.
+    """
+    wanted = f"(weight ({'any' if columns is None else columns}, {hidden}) and its bias)"
+    if not path.is_file():
+        raise ModelFormatError(
+            f"{path} does not exist, and BGE-M3 needs its weights {wanted}. For dense vectors alone: --family dense"
+        )
+    state = read_pickle(path)
+    if state.keys() != {"weight", "bias"}:
+        raise ModelFormatError(f"{path} holds {sorted(state)}, expected a state dict {wanted}.")
+    weight, bias = state["weight"].float(), state["bias"].float()
+    size = tuple(weight.shape)
+    if len(size) != 2 or size[1] != hidden or bias.shape != size[:1] or (columns is not None and size[0] != columns):
+        raise ModelFormatError(f"{path} has a weight {size} and a bias {tuple(bias.shape)}, expected {wanted}.")
+    return linear(weight, bias)
+
+
+def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A linear layer of a weight (N, K) and a bias (N,)."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.load_state_dict({"weight": weight, "bias": bias})
+    return layer.eval()

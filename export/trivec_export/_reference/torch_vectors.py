@@ -1,0 +1,136 @@
+"""The reference: the checkpoint's own tokenizer and its torch model in float32."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Tokenizer, normalizers
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from trivec._encoders.hybrid import HybridVectors, joined
+from trivec._encoders.pipeline import Heads, Pipeline, Selection
+from trivec._engine.devices import ROWS
+from trivec._errors import ModelFormatError
+from trivec._model.modules import NO_LIMIT, TransformerSpec
+from trivec._tokens.plan import plan
+from trivec._tokens.tokenizer import Batch
+from trivec_export._reference.heads import Head
+from trivec_export._reference.torch_model import quiet
+
+_TOKENS = 4096  # a torch run holds up to so many
+_NUMBERS = 1 << 25  # logits that a torch run makes: 128 MB
+
+
+def read_tokenizer(folder: Path, spec: TransformerSpec, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """AutoTokenizer with the module's settings, as sentence-transformers' Transformer makes it.
+
+    Raises:
+        ModelFormatError: there is no fast tokenizer.
+    """
+    place = folder / spec.folder
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(str(place), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ModelFormatError(f"{place} has no tokenizer that transformers can load: {error}") from error
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise ModelFormatError(
+            f"{place} has the tokenizer {type(tokenizer).__name__}, which runs in Python; trivec's runtime reads "
+            "tokenizer.json. Use sentence-transformers for this model."
+        )
+    if spec.lower_case:
+        parts = [normalizers.Lowercase(), *([backend.normalizer] if backend.normalizer is not None else [])]
+        backend.normalizer = normalizers.Sequence(parts)
+    tokenizer.model_max_length = NO_LIMIT if spec.max_seq_length is None else spec.max_seq_length
+    tokenizer.truncation_side = spec.truncation_side
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    """Write tokenizer.json without padding and truncation: the manifest has the length."""
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_padding()
+    backend.no_truncation()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(backend.to_str(pretty=False), encoding="utf-8")
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+    """Ids (S,) of each text, special tokens included, cut at the model's length."""
+    limited = tokenizer.model_max_length < NO_LIMIT
+    ids = [
+        tokenizer(text, truncation="longest_first" if limited else False, verbose=False)["input_ids"] for text in texts
+    ]
+    return [np.asarray(row, dtype=np.int64) for row in ids]
+
+
+def usable_positions(model: PreTrainedModel) -> int | None:
+    """Tokens that the model can be given, or None where there is no limit.
+
+    A learned position table has as many rows as max_position_embeddings says, but a RoBERTa starts counting behind its
+    padding id. How many rows are skipped is seen by looking which ones a short text reads.
+    """
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit < 1:
+        return None
+    first_rows: list[int] = []
+
+    def watch(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        rows = inputs[0].flatten().tolist() if inputs and isinstance(inputs[0], torch.Tensor) else []
+        if len(rows) == length and rows == list(range(rows[0], rows[0] + length)):
+            first_rows.append(int(rows[0]))
+
+    length = min(8, limit // 2)
+    pad = getattr(model.config, "pad_token_id", None) or 0
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings == limit]
+    hooks = [table.register_forward_pre_hook(watch) for table in tables]
+    try:
+        with torch.no_grad():
+            model(input_ids=torch.full((1, length), pad + 1), attention_mask=torch.ones(1, length, dtype=torch.int64))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return limit - max(first_rows, default=0)
+
+
+class TorchSession:
+    """Torch in the place of a graph: what the runtime pools is the reference's own output."""
+
+    layout = ROWS
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+
+    def run_all(self, ids: npt.NDArray[np.int64], outputs: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+        """Rows of equal length (B, S) to some of the head's outputs, float32."""
+        with torch.no_grad():
+            made = self._head(torch.from_numpy(np.ascontiguousarray(ids)))
+        made = made if isinstance(made, tuple) else (made,)
+        named = dict(zip(self._head.outputs, made, strict=True))
+        return [named[name].float().numpy() for name in outputs]
+
+
+def vectors(pipeline: Pipeline, ids: Sequence[npt.NDArray[np.int64]]) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
+    """What a pipeline over torch says of each text, and whether all of it is finite (N,); every text has a token."""
+    parts: list[Heads] = []
+    order: list[npt.NDArray[np.intp]] = []
+    width = 1 if pipeline.sparse is None or pipeline.sparse.kind != "splade" else pipeline.sparse.dim
+    most = max(1, _NUMBERS // (width * 64))  # logits of 64 tokens a row; longer texts come one at a time anyway
+    for rows in plan([len(row) for row in ids], min(_TOKENS, max(1, _NUMBERS // width)), most):
+        batch = np.stack([ids[row] for row in rows])  # (B, S)
+        parts.append(
+            pipeline.heads(
+                Batch.of_rows(batch),
+                dense=pipeline.pooling is not None,
+                sparse=Selection() if pipeline.sparse else None,
+                multi=pipeline.multi is not None,
+            )
+        )
+        order.append(rows)
+    back = np.argsort(np.concatenate(order))  # (N,)
+    return joined(parts, back), np.concatenate([part.finite for part in parts])[back]

@@ -1,0 +1,216 @@
+"""Static int8: a float32 graph to one whose linear layers and embedding tables are integers.
+
+Each linear layer becomes QuantizeLinear -> com.microsoft::MatMulIntegerToFloat with the bias inside, the method of
+:mod:`trivec_export._variants.int8.smooth`. Scales and zero points are constants found on calibration texts, so the
+vector of a text cannot depend on the texts that share its batch, as it does where DynamicQuantizeLinear takes one range
+over a batch.
+
+Decided on all-MiniLM-L6-v2 and 630 texts (cosine to torch; this file: mean 0.9984, min 0.987; 2.0 to 2.5 times as
+fast as float32 on AVX512-VNNI, 1.4 to 1.5 times on AVX2, where an integer product itself is 1.9 times as fast as a
+float one: benchmarks/results/int8.md and int8-avx2.md):
+
+- One file for every CPU, with weights of 7 bits. 8 bits (+-127) give mean 0.9990, min 0.990 at the same speed where
+  there is VNNI, but saturate on AVX2: 0.991 to 0.997 between the vectors of two machines. With 7 bits the vectors of
+  AVX2 (qemu-x86_64 -cpu Haswell) and of VNNI were equal bit for bit, so that an index can move.
+- No scale per token row: mean 0.9985, min 0.991, but 5 to 13 % slower, for the rows' extremes and an Add of the bias
+  (inside MatMulIntegerToFloat with a scale for each row, onnxruntime 1.31 gets it wrong: cosine 0.65).
+- GPTQ in each layer where it wins on texts of kinds that it was not fitted on: all 36. Nearest rounding everywhere:
+  mean 0.9975, min 0.986.
+- The factor of smoothing costs a Mul before each quantized input that no weight before it can carry: 3 to 5 % of the
+  time on AVX2. All of them stay: without those whose error is less than halved, mean 0.9969 and min 0.979; without any,
+  mean 0.993 and min 0.96.
+- The tanh form of a Gelu before a quantized input: mean and min as with the exact one, 3 to 5 % of the time on AVX2.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+
+from trivec._errors import InputError, NonFiniteError
+from trivec_export._variants.int8.assemble import Group, assemble
+from trivec_export._variants.int8.calibrate import Channels, Ids, observe, pooled, random_texts
+from trivec_export._variants.int8.linears import View, emitters, groups
+from trivec_export._variants.int8.smooth import fit
+
+_SAMPLE_ROWS = 4096
+_SAMPLE_BYTES = 2 << 30  # for all sampled rows of all layers together
+_SPLIT_SHARE = 64  # one copy of an outlier channel for each 64 channels
+_PROBES, _PROBE_TOKENS = 64, 64  # texts and tokens that measure what a layer costs
+_HELD_OUT = 4  # each fourth kind of text measures what the others fitted
+_CANDIDATES = 3  # layers measured for each layer that may stay float32
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """How a linear layer fared on rows held out from calibration."""
+
+    name: str
+    """Of its MatMul or Gemm node in the float32 graph."""
+    error: float
+    """Root mean square over rows of |int8 output - float32 output| / |float32 output|."""
+    smoothing: float
+    """SmoothQuant's alpha: 0 leaves the outliers in the activations, 1 moves them into the weights."""
+    clipped: float
+    """Share of the held-out activations outside the range of the other calibration texts. The range that is used holds
+    both, so this is what to expect of an unseen text."""
+    precision: str
+    """"int8", or "fp32" where the layer was left as it was."""
+    rounding: str
+    """"gptq", or "nearest" where that has the smaller error."""
+
+
+class Quantized(NamedTuple):
+    """An int8 graph and what became of each linear layer."""
+
+    model: onnx.ModelProto
+    layers: list[LayerReport]
+
+
+def quantize(
+    model: onnx.ModelProto,
+    calibration: Sequence[Ids],
+    kinds: Sequence[str] | None = None,
+    *,
+    target_cosine: float = 0.997,
+    max_fp32_share: float = 0.1,
+    max_fp32_bytes: int | None = None,
+) -> Quantized:
+    """Quantize the linear layers and embedding tables of `model` to int8.
+
+    All layers become int8 if the mean-pooled vectors of the calibration texts then have a mean cosine of at least
+    `target_cosine` to those of `model`. If not, the layers whose return to float32 raises it most stay float32, as few
+    as reach the target within the two limits.
+
+    Args:
+        model: float32 graph of opset 21, one input (B, S) of int64 ids, first output (B, S, H) float32. Not changed.
+        calibration: ids of texts as the model will see them, special tokens included, each (S,) or (B, S) without
+            padding. Rows of random ids are added: ranges have to hold tokens that no calibration text has.
+        kinds: what each text stands for, such as its script. Whole kinds are held out to measure what the others fit;
+            without kinds, each fourth text.
+        target_cosine: mean cosine of the mean-pooled vectors to float32 at which no layer needs to stay float32.
+        max_fp32_share: at most this share of the linear layers stays float32; 0 for none.
+        max_fp32_bytes: at most so many bytes of weights stay float32.
+
+    Returns:
+        The int8 graph with the inputs and outputs of `model`, and a report for each linear layer.
+
+    Raises:
+        InputError: no calibration texts, or not one kind for each.
+        NonFiniteError: NaN or infinity in the weights, or in the activations on a calibration text.
+    """
+    if not calibration:
+        raise InputError("no calibration texts: expected at least one array of token ids (B, S); 400 texts are a start")
+    if kinds is not None and len(kinds) != len(calibration):
+        raise InputError(f"{len(kinds)} kinds for {len(calibration)} calibration texts: expected one for each text")
+    calibration = [np.atleast_2d(ids) for ids in calibration]
+    view = View(model.graph)
+    texts = [*calibration, *random_texts(model, calibration)]
+    fits = _fit_all(model, view, texts, held_out(len(texts), kinds))
+    kept = _keep(model, view, fits, calibration, target_cosine, max_fp32_share, max_fp32_bytes)
+    return Quantized(assemble(model, view, fits, kept), _report(fits, kept))
+
+
+def held_out(count: int, kinds: Sequence[str] | None) -> frozenset[int]:
+    """The texts that only measure: those of each fourth kind, or each fourth text where too few kinds are known."""
+    names = list(dict.fromkeys(kinds or ()))
+    if kinds is None or len(names) < _HELD_OUT:
+        return frozenset(range(_HELD_OUT - 1, count, _HELD_OUT))
+    measuring = set(names[_HELD_OUT - 1 :: _HELD_OUT])
+    return frozenset(number for number, kind in enumerate(kinds) if kind in measuring)
+
+
+def _fit_all(
+    model: onnx.ModelProto, view: View, texts: Sequence[Ids], measuring: Collection[int] = frozenset()
+) -> list[Group]:
+    """Choose ranges, smoothing and integers for every group of layers, in one pass over the texts."""
+    sources = {linear.source: linear.name for linear in view.linears.values()}
+    width = sum(view.matrix(linear).shape[0] for linear in {x.source: x for x in view.linears.values()}.values())
+    channels = observe(model, sources, texts, min(_SAMPLE_ROWS, _SAMPLE_BYTES // (4 * max(1, width))), measuring)
+    fitted = []
+    for members in groups(view):
+        merged = _merge([channels[source] for source in dict.fromkeys(linear.source for linear in members)])
+        weights = {linear.weight: view.matrix(linear) for linear in members}
+        for linear in members:
+            if not np.isfinite(weights[linear.weight]).all():
+                raise NonFiniteError(f"the weight {linear.weight!r} of node {linear.name!r} holds NaN or infinity")
+        before = emitters(view, members)
+        splits = -(-len(merged.low) // _SPLIT_SHARE) if before else 0
+        fitted.append(Group(members, before, fit(merged, list(weights.values()), splits)))
+    return fitted
+
+
+def _merge(channels: list[Channels]) -> Channels:
+    """The statistics of several tensors that one weight multiplies, as if they were one."""
+    if len(channels) == 1:
+        return channels[0]
+    parts = list(zip(*channels, strict=True))
+    step = len(channels)  # as many rows as of a single tensor
+    low, high, fitted_low, fitted_high = (f(part) for f, part in zip(_EXTREMES, parts, strict=False))
+    return Channels(low, high, fitted_low, fitted_high, *(np.concatenate(rows)[::step] for rows in parts[4:]))
+
+
+_EXTREMES = (np.minimum.reduce, np.maximum.reduce, np.minimum.reduce, np.maximum.reduce)
+
+
+def _keep(
+    model: onnx.ModelProto,
+    view: View,
+    fits: list[Group],
+    calibration: Sequence[Ids],
+    target: float,
+    share: float,
+    max_bytes: int | None,
+) -> set[str]:
+    """Outputs of the linear layers that stay float32, so that the mean cosine reaches the target."""
+    budget = int(share * len(view.linears))
+    if budget == 0:
+        return set()
+    probes = _probes(calibration)
+    reference = pooled(model, probes)  # (P, H)
+
+    def cosine(kept: set[str]) -> float:
+        return float((pooled(assemble(model, view, fits, kept), probes) * reference).sum(1).mean())
+
+    kept: set[str] = set()
+    start = cosine(kept)
+    if start >= target:
+        return kept
+    worst = sorted(
+        ((group.integers(linear).error, linear) for group in fits for linear in group.members), reverse=True
+    )[: _CANDIDATES * budget]
+    gains = sorted(((cosine({linear.output}), linear) for _, linear in worst), reverse=True)
+    room = float("inf") if max_bytes is None else max_bytes
+    for gain, linear in gains:
+        size = 4 * view.matrix(linear).size
+        if len(kept) == budget or gain <= start:
+            break
+        if size <= room:
+            kept.add(linear.output)
+            room -= size
+            if cosine(kept) >= target:
+                break
+    return kept
+
+
+def _probes(calibration: Sequence[Ids]) -> list[Ids]:
+    """Some calibration texts, evenly taken and cut short."""
+    step = max(1, len(calibration) // _PROBES)
+    return [ids[:, :_PROBE_TOKENS] for ids in calibration[::step][:_PROBES]]
+
+
+def _report(fits: list[Group], kept: set[str]) -> list[LayerReport]:
+    return [
+        LayerReport(
+            name=linear.name,
+            error=group.integers(linear).error,
+            smoothing=group.fit.alpha,
+            clipped=group.fit.clipped,
+            precision="fp32" if linear.output in kept else "int8",
+            rounding=group.integers(linear).rounding,
+        )
+        for group in fits
+        for linear in group.members
+    ]

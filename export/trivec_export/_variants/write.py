@@ -1,0 +1,113 @@
+"""The graphs of each precision, as files."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import onnx
+from onnx import TensorProto
+
+from trivec._model.derived import NEEDS
+from trivec._model.integrity import describe
+from trivec._model.manifest import Variant
+from trivec_export._draft import Part
+from trivec_export._graph.save import save_graph
+from trivec_export._graph.vocabulary_slices import chunk_pool
+from trivec_export._trace.trace import OPSET
+from trivec_export._variants.cuda.check import difference
+from trivec_export._variants.cuda.graph import CudaGraph, NoCudaGraph, cuda_graph
+from trivec_export._variants.half import convert_half, emulate_half
+from trivec_export._variants.int8.calibrate import skeleton
+from trivec_export._variants.int8.quantize import LayerReport, quantize
+
+_SUFFIX = {"fp32": "", "fp16": "_fp16", "int8": "_int8"}
+EMULATED = "emulated"
+_MOST_FP32_BYTES = 24 << 20
+"""Weights that int8 may leave in float32: an FFN matrix of an XLM-R-large, two of a bert-base, of a MiniLM as many as
+the share of the layers allows. More, and a file that exists to be small is not."""
+
+
+class Written(NamedTuple):
+    """A variant, and how its graph came about."""
+
+    variant: Variant
+    layers: list[LayerReport]
+    """int8: what became of each linear layer."""
+    kept: list[str]
+    """fp16: the nodes that stay float32 because they would overflow."""
+    cuda: Variant | None = None
+    """fp16: the graph for CUDA over the same weights."""
+    why: str = ""
+    """fp16: why that graph is not packed, or why there is none."""
+
+    def worst(self) -> LayerReport | None:
+        """The integer layer that is furthest from float32."""
+        integer = [layer for layer in self.layers if layer.precision == "int8"]
+        return max(integer, key=lambda layer: layer.error, default=None)
+
+
+def write_variant(folder: Path, part: Part, precision: str) -> Written:
+    """Convert a part's graph to a precision and write it, weights beside it, below `folder`.
+
+    For fp16 a float32 graph that rounds as fp16 does is written below `folder / EMULATED`, for verification, and a
+    graph for CUDA beside the fp16 one, where one can be made.
+    """
+    path = "onnx/model.onnx" if part.name == "main" else f"{part.name}/onnx/model.onnx"
+    path = path.replace("model.onnx", f"model{_SUFFIX[precision]}.onnx")
+    if precision == "fp32":
+        return Written(_write(folder, path, part.graph, precision), [], [])
+    calibration = [row[None] for row in part.calibration.ids]  # each (1, S)
+    if precision == "int8":
+        kinds = [text.kind for text in part.calibration.texts]
+        quantized = quantize(part.graph, calibration, kinds, max_fp32_bytes=_MOST_FP32_BYTES)
+        return Written(_write(folder, path, quantized.model, precision), quantized.layers, [])
+    half = convert_half(part.graph, calibration)
+    _write(folder / EMULATED, path, emulate_half(half.model), precision)
+    variant = _write(folder, path, half.model, precision)
+    return Written(variant, [], half.kept, *_write_cuda(folder, part, half.model, variant))
+
+
+def _write_cuda(folder: Path, part: Part, half: onnx.ModelProto, variant: Variant) -> tuple[Variant | None, str]:
+    """Write the graph for CUDA over the weights of a written fp16 variant; None, and why, where there is none."""
+    written = folder / variant.files[0].path
+    outside = skeleton(half)  # the graph before its pooling was put into a loop, with the weights where they are
+    outside.graph.node.extend(half.graph.node)
+    outside.graph.value_info.extend(half.graph.value_info)
+    outside.graph.initializer.extend(onnx.load(written, load_external_data=False).graph.initializer)
+    made = cuda_graph(outside, written.parent)
+    if isinstance(made, NoCudaGraph):
+        return None, made.why
+    off = difference(made, written, part.calibration.ids)
+    if off:
+        return None, off
+    target = written.with_name(written.name.replace(".onnx", "_cuda.onnx"))
+    save_graph(made.model, target)
+    data = variant.files[1:] if _has_data(made) else ()
+    return (
+        Variant(
+            files=(describe(folder, target.relative_to(folder).as_posix()), *data),
+            inputs=tuple(value.name for value in made.model.graph.input),
+            output=variant.output,
+            opset=OPSET,
+            needs=NEEDS["fp16"],
+            layout=made.layout,
+        ),
+        made.why,
+    )
+
+
+def _has_data(made: CudaGraph) -> bool:
+    """Whether the graph reads weights from a file."""
+    return any(tensor.data_location == TensorProto.EXTERNAL for tensor in made.model.graph.initializer)
+
+
+def _write(folder: Path, path: str, model: onnx.ModelProto, precision: str) -> Variant:
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    files = save_graph(chunk_pool(model), target)
+    return Variant(
+        files=tuple(describe(folder, file.relative_to(folder).as_posix()) for file in files),
+        inputs=("input_ids",),
+        output=model.graph.output[0].name,
+        opset=OPSET,
+        needs=NEEDS[precision],
+    )

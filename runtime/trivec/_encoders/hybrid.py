@@ -1,0 +1,329 @@
+"""BGE-M3 and mGTE: dense, sparse and multi-vector representations of a text from one run of one graph."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from trivec._encoders.base import TOKENS_PER_ROW, Overflow, check_finite, in_processes
+from trivec._encoders.pipeline import Heads, Pipeline
+from trivec._encoders.terms import TermsEncoder
+from trivec._errors import InputError
+from trivec._pooling.dense import Floats
+from trivec._system.progress import progress_bar
+from trivec._tokens.inputs import as_texts
+from trivec._tokens.plan import Rows
+from trivec._tokens.tokenizer import Batch
+from trivec._vectors.multi import MultiVectors
+from trivec._vectors.sparse import SparseVector, SparseVectors
+
+if TYPE_CHECKING:
+    from trivec._concurrency.pool import WorkerPool
+
+_MODES = ("dense", "sparse", "colbert")
+
+
+class HybridOptions(TypedDict, total=False):
+    """Keyword options of `HybridEncoder.encode`, shared by the methods that end in it."""
+
+    batch_size: int
+    show_progress_bar: bool | None
+    device: str | list[str] | None
+    return_dense: bool
+    return_sparse: bool
+    return_colbert_vecs: bool
+    normalize_embeddings: bool
+    max_active_dims: int | None
+    threshold: float
+    task: str | None
+    on_overflow: Overflow
+    pool: "WorkerPool | None"
+    chunk_size: int | None
+
+
+class PromptedHybridOptions(HybridOptions, total=False):
+    """HybridOptions with the prompt, for methods that do not name it themselves."""
+
+    prompt_name: str | None
+    prompt: str | None
+
+
+@dataclass(frozen=True)
+class HybridVectors:
+    """The representations of N texts; None where one was not asked for."""
+
+    dense: Floats | None
+    """(N, D), or (D,) of one text."""
+    sparse: SparseVectors | SparseVector | None
+    """Weights of vocabulary terms."""
+    colbert: MultiVectors | Floats | None
+    """One vector a token; (T, D) of one text."""
+
+
+class HybridEncoder(TermsEncoder):
+    """Dense, sparse and multi-vector representations from one run. Made by `trivec.load`; safe from many threads.
+
+    Attributes:
+        prompts: texts that are put before an input, by name ("query", "document", ...).
+        default_prompt_name: the prompt of `encode` where a call names none.
+        max_active_dims: terms that a sparse row keeps at most, where a call does not say; None: all.
+        manifest: what the model folder says of itself.
+    """
+
+    def encode(
+        self,
+        inputs: str | Iterable[str] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        device: str | list[str] | None = None,
+        return_dense: bool = True,
+        return_sparse: bool = True,
+        return_colbert_vecs: bool = False,
+        *,
+        normalize_embeddings: bool = True,
+        max_active_dims: int | None = None,
+        threshold: float = 0.0,
+        task: str | None = None,
+        on_overflow: Literal["truncate", "error"] = "truncate",
+        pool: "WorkerPool | None" = None,
+        chunk_size: int | None = None,
+    ) -> HybridVectors:
+        """Encode texts; what is not asked for is not computed.
+
+        Args:
+            inputs: one text, or any iterable of texts.
+            prompt_name: a key of `prompts`.
+            prompt: a text to put before each input; wins over prompt_name.
+            batch_size: work of one run: up to batch_size * 64 tokens, on CUDA batch_size * 512. Vectors do not depend
+                on it beyond what kernels of other shapes round differently on CUDA.
+            show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG.
+            device: the encoder's own, which `load` has chosen; or a list (["cuda:0", "cuda:1"], ["cpu", "cpu"]), for
+                which processes are started for this call.
+            return_dense: the first token's state, normalized.
+            return_sparse: relu of the sparse head, the largest weight of a term counting; special tokens left out.
+            return_colbert_vecs: a normalized vector for each token but the first: 4 KB a token, so off by default.
+            normalize_embeddings: False leaves dense and ColBERT vectors at the length that the model gives them, as
+                FlagEmbedding's argument of that name.
+            max_active_dims: keep the heaviest so many terms of a row. None: the encoder's `max_active_dims`.
+            threshold: keep weights above it.
+            task: the route of a model with several.
+            on_overflow: "error" raises where a text is longer than max_seq_length instead of cutting it.
+            pool: processes from `start_multi_process_pool`.
+            chunk_size: texts that a process takes at a time; None: a tenth of its share, of at most 5,000.
+
+        Returns:
+            HybridVectors: dense (N, D) float32, sparse SparseVectors, colbert MultiVectors; of one text (D,),
+            SparseVector and (T, D).
+
+        Raises:
+            InputError: something that is no text (its index is named), nothing asked for, ColBERT vectors of a model
+                that has none, an argument out of range. Nothing is encoded.
+            TruncationError: a text is too long and on_overflow is "error".
+            NonFiniteError: a number is NaN or infinite; the text is named.
+            WorkerError: a process of the pool died.
+        """
+        if in_processes(pool, device):
+            options: dict[str, Any] = {
+                "prompt_name": prompt_name,
+                "prompt": prompt,
+                "batch_size": batch_size,
+                "task": task,
+            }
+            options |= {"return_dense": return_dense, "return_sparse": return_sparse, "threshold": threshold}
+            options |= {"return_colbert_vecs": return_colbert_vecs, "max_active_dims": max_active_dims}
+            options |= {"normalize_embeddings": normalize_embeddings, "on_overflow": on_overflow}
+            texts, single = as_texts(inputs, None)
+            made = [self.encode([], **options)]  # checks the options
+            made += self._with_pool(texts, pool, device, chunk_size, show_progress_bar, options)
+            whole = _concatenated(made)
+            return _first(whole.dense, whole.sparse, whole.colbert) if single else whole
+        self._check_run(device, batch_size)
+        select = self._selection(threshold, max_active_dims)
+        route, prompt = self._route(task), self._prompt(prompt, prompt_name)
+        pipeline = self._open()[route] if normalize_embeddings else self._open()[route].unnormalized()
+        if not (return_dense or return_sparse or return_colbert_vecs):
+            raise InputError("nothing is asked for: set return_dense, return_sparse or return_colbert_vecs.")
+        if return_colbert_vecs and pipeline.multi is None:
+            raise InputError("this model has no ColBERT head: leave return_colbert_vecs at False.")
+        ready, single = self._ready(inputs, None, route, prompt)
+        self._count_truncated(ready, on_overflow)
+        tokens, prompt_length = ready.tokens, pipeline.prompt_length(prompt)
+        bar = progress_bar(len(tokens.truncated), show_progress_bar)
+        parts: list[Heads] = []
+        order: list[npt.NDArray[np.intp]] = []
+
+        def run(pipeline: Pipeline, rows: Rows) -> Heads:
+            return pipeline.heads(
+                tokens.take(rows),
+                dense=return_dense,
+                sparse=select if return_sparse else None,
+                multi=return_colbert_vecs,
+                prompt_length=prompt_length,
+            )
+
+        for rows, found in pipeline.each(run, tokens.lengths, batch_size * TOKENS_PER_ROW):
+            parts.append(found)
+            order.append(rows)
+            bar.update(len(rows))
+        bar.close()
+        if not parts:  # no texts: empty, but of the right widths
+            nothing = Batch.of_rows(np.zeros((0, 0), dtype=np.int64))
+            parts.append(
+                pipeline.heads(
+                    nothing, dense=return_dense, sparse=select if return_sparse else None, multi=return_colbert_vecs
+                )
+            )
+            order.append(np.zeros(0, dtype=np.intp))
+        back = ready.spread(np.argsort(np.concatenate(order)))  # (N,)
+        check_finite(np.concatenate([part.finite for part in parts])[back], ready.texts, self.precision)
+        return joined(parts, back, single=single)
+
+    def encode_query(
+        self,
+        inputs: str | Iterable[str] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        **options: Unpack[HybridOptions],
+    ) -> HybridVectors:
+        """`encode` with task "query" and, unless a prompt is given, the "query" prompt."""
+        options.setdefault("task", "query")
+        return self.encode(inputs, self._query_prompt(prompt, prompt_name), prompt, **options)
+
+    def encode_document(
+        self,
+        inputs: str | Iterable[str] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        **options: Unpack[HybridOptions],
+    ) -> HybridVectors:
+        """`encode` with task "document" and, unless a prompt is given, the first of document, passage, corpus."""
+        options.setdefault("task", "document")
+        return self.encode(inputs, self._document_prompt(prompt, prompt_name), prompt, **options)
+
+    encode_queries = encode_query
+    encode_documents = encode_document
+    encode_corpus = encode_document
+
+    def encode_iter(
+        self, texts: Iterable[str], *, window: int = 1024, **options: Unpack[PromptedHybridOptions]
+    ) -> Iterator[HybridVectors]:
+        """Encode any number of texts in bounded memory: yields HybridVectors of up to `window` texts, in order."""
+        return self._stream(self.encode, texts, window, options)
+
+    async def aencode(self, inputs: str | Iterable[str], **options: Unpack[PromptedHybridOptions]) -> HybridVectors:
+        """`encode` in a worker thread, so that an event loop goes on meanwhile."""
+        import asyncio
+
+        return await asyncio.to_thread(lambda: self.encode(inputs, **options))
+
+    def fingerprint_of(
+        self,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        *,
+        task: str | None = None,
+        threshold: float = 0.0,
+        max_active_dims: int | None = None,
+        normalize_embeddings: bool = True,
+    ) -> str:
+        """sha256 of everything that decides the vectors of an `encode` call: equal fingerprints, equal vectors."""
+        pipeline = self._open()[self._route(task)]
+        made = pipeline if normalize_embeddings else pipeline.unnormalized()
+        return self._fingerprint(made, self._prompt(prompt, prompt_name), threshold, max_active_dims)
+
+    def compute_score(
+        self,
+        sentence_pairs: Sequence[tuple[str, str]] | tuple[str, str],
+        batch_size: int = 32,
+        weights_for_different_modes: Sequence[float] | None = None,
+    ) -> dict[str, Any]:
+        """Scores of pairs (query, passage) by each head and by weighted sums, as FlagEmbedding's `compute_score`.
+
+        dense and sparse are dot products, colbert the mean over the query's vectors of the largest dot product with
+        one of the passage's (late interaction). The sums are divided by the sum of their weights.
+
+        Args:
+            sentence_pairs: pairs of texts, or one pair.
+            batch_size: as in `encode`.
+            weights_for_different_modes: of dense, sparse and colbert, in this order; None: 1 each. For a model without
+                a ColBERT head only the first two count.
+
+        Returns:
+            "dense", "sparse", "colbert", "sparse+dense" and "colbert+sparse+dense", each a list of floats, or a float
+            for one pair; without those of colbert where the model has no such head.
+
+        Raises:
+            InputError: something that is no pair of texts, or not three weights.
+        """
+        single = len(sentence_pairs) == 2 and isinstance(sentence_pairs[0], str)
+        pairs: list[Any] = [sentence_pairs] if single else list(sentence_pairs)
+        for index, pair in enumerate(pairs):
+            if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+                raise InputError(f"expected pairs (query, passage), got {pair!r} at index {index}.")
+        weights = [1.0, 1.0, 1.0] if weights_for_different_modes is None else list(weights_for_different_modes)
+        if len(weights) != len(_MODES) or not weights[0] + weights[1] or not sum(weights):
+            raise InputError(f"expected three weights, for {', '.join(_MODES)}, whose sums are not 0; got {weights}.")
+        colbert = self._open()[self._route(None)].multi is not None
+        scores = self._scores(pairs, batch_size, colbert)  # each (N,)
+        both = scores["dense"] * weights[0] + scores["sparse"] * weights[1]  # (N,)
+        every: dict[str, Floats] = {**scores}
+        every["sparse+dense"] = np.asarray(both / (weights[0] + weights[1]), dtype=np.float32)
+        if colbert:
+            total = both + scores["colbert"] * weights[2]  # (N,)
+            every["colbert+sparse+dense"] = np.asarray(total / sum(weights), dtype=np.float32)
+        found: dict[str, list[float]] = {name: score.tolist() for name, score in every.items()}
+        return {name: score[0] for name, score in found.items()} if single else found
+
+    def _scores(self, pairs: Sequence[tuple[str, str]], batch_size: int, colbert: bool) -> dict[str, Floats]:
+        """Each head's score of each pair, (N,), in the order of _MODES."""
+        found: dict[str, Floats] = {}
+        a, b = (
+            self.encode([pair[side] for pair in pairs], prompt="", batch_size=batch_size, return_colbert_vecs=colbert)
+            for side in (0, 1)
+        )
+        if a.dense is not None and b.dense is not None:
+            found["dense"] = np.einsum("nd,nd->n", a.dense, b.dense)
+        if isinstance(a.sparse, SparseVectors) and isinstance(b.sparse, SparseVectors):
+            found["sparse"] = a.sparse.row_dot(b.sparse)
+        if isinstance(a.colbert, MultiVectors) and isinstance(b.colbert, MultiVectors):
+            found["colbert"] = a.colbert.maxsim_pairs(b.colbert)
+        return found
+
+
+def joined(parts: Sequence[Heads], back: npt.NDArray[np.intp], *, single: bool = False) -> HybridVectors:
+    """Blocks of rows in one piece, in the texts' order; of a single text, its row."""
+    if len(parts) == 1 and np.array_equal(back, np.arange(len(back))):  # a long text's vectors are not copied
+        whole = parts[0]
+        return _first(whole.dense, whole.sparse, whole.multi) if single else HybridVectors(*whole[:3])
+    dense = [part.dense for part in parts if part.dense is not None]
+    sparse = [part.sparse for part in parts if part.sparse is not None]
+    multi = [part.multi for part in parts if part.multi is not None]
+    vectors = np.concatenate(dense)[back] if dense else None  # (N, D)
+    terms = SparseVectors.concatenate(sparse)[back] if sparse else None
+    several = MultiVectors.concatenate(multi)[back] if multi else None
+    return _first(vectors, terms, several) if single else HybridVectors(vectors, terms, several)
+
+
+def _concatenated(parts: Sequence[HybridVectors]) -> HybridVectors:
+    """Blocks of rows in one piece."""
+    dense = [part.dense for part in parts if part.dense is not None]
+    sparse = [part.sparse for part in parts if isinstance(part.sparse, SparseVectors)]
+    multi = [part.colbert for part in parts if isinstance(part.colbert, MultiVectors)]
+    return HybridVectors(
+        np.concatenate(dense) if dense else None,
+        SparseVectors.concatenate(sparse) if sparse else None,
+        MultiVectors.concatenate(multi) if multi else None,
+    )
+
+
+def _first(dense: Floats | None, sparse: Any, multi: Any) -> HybridVectors:  # noqa: ANN401
+    """The first text's."""
+    return HybridVectors(
+        None if dense is None else dense[0],
+        None if sparse is None else sparse[0],
+        None if multi is None else multi[0],
+    )

@@ -1,0 +1,207 @@
+"""Static models: a vector a text from a table of token vectors, by numpy alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from trivec._encoders.base import Ready, check_finite
+from trivec._encoders.dense import Call, DenseEncoder
+from trivec._encoders.load_options import LoadOptions
+from trivec._encoders.pipeline import Pipeline, check_arrays
+from trivec._engine.devices import Device
+from trivec._errors import InputError, ModelFormatError, ModelNotFoundError, ProviderError
+from trivec._model.derived import read_step_arrays
+from trivec._model.manifest import Manifest
+from trivec._model.source import Source
+from trivec._model.static_model import EXTRA, MODEL2VEC, with_table
+from trivec._model.tensor_files import read_shapes
+from trivec._pooling.dense import Floats
+from trivec._static.table import StaticTable, read_table
+from trivec._static.tokenizer import StaticTokenizer
+from trivec._system.progress import progress_bar
+from trivec._tokens.inputs import as_texts
+from trivec._tokens.plan import Rows
+from trivec._tokens.tokenizer import Batch, Tokens
+
+_TABLE = "fp32"  # no other variant could do better: what is not finite is in the file
+_TEXTS, _CHARACTERS = 4096, 1 << 19  # that are tokenized at a time: 100,000 tokens or so, at 200 bytes each
+
+
+@dataclass(frozen=True)
+class StaticPipeline(Pipeline):
+    """From token ids to the mean of their vectors; `output` names whose rules these are."""
+
+    table: StaticTable = field(kw_only=True)
+
+    def states(self, batch: Batch) -> list[Floats]:
+        """Vectors (S, D) of the tokens of each text."""
+        return np.split(np.asarray(self.table.of(batch.ids), dtype=np.float32), batch.offsets[1:-1])
+
+    def vectors(self, batch: Batch, prompt_length: int = 0) -> Floats:  # noqa: ARG002 - none is left out
+        """Vectors (B, D) of texts."""
+        return self.of_tokens(Tokens(batch.ids, batch.offsets, np.zeros(len(batch), dtype=np.bool_)))
+
+    def of_tokens(self, tokens: Tokens) -> Floats:
+        """Vectors (N, D) of texts of any lengths; zeros, as they come out of the mean, for a text without tokens."""
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is an error of its own, with the text
+            return self.finish(self.table.mean(tokens))
+
+    def finish(self, pooled: Floats) -> Floats:
+        """What follows the mean: (B, D) to (B, D')."""
+        if self.output != MODEL2VEC:
+            return super().finish(pooled)
+        return _as_model2vec(pooled, normalized=bool(self.steps), half=self.table.is_half)
+
+    def _output_width(self) -> int:
+        return self.table.dim
+
+
+def _as_model2vec(means: Floats, *, normalized: bool, half: bool) -> Floats:
+    """The last lines of `StaticModel.encode` of model2vec 0.10: (B, D) to (B, D).
+
+    A float16 table's means are rounded to float16 there, before and after they are divided by their norm; so they are
+    here, and come out as float32 all the same.
+    """
+    if half:
+        means = means.astype(np.float16).astype(np.float32)
+    if normalized:
+        means = means / (np.linalg.norm(means, axis=1, keepdims=True) + np.float32(1e-32))
+        if half:
+            means = means.astype(np.float16).astype(np.float32)
+    return means
+
+
+class StaticEncoder(DenseEncoder):
+    """One vector a text, the mean of its tokens' vectors: Model2Vec and sentence-transformers' StaticEmbedding.
+
+    Made by `trivec.load`; runs on the CPU, in numpy; safe to use from many threads. Everything is as of a DenseEncoder
+    but for what follows:
+
+    - Vectors are float32 whatever the table is, and equal to those of the program that wrote the model: for a float16
+      table Model2Vec's are rounded to float16, and so are the numbers here.
+    - A text of which no token is known, such as the empty one, gives zeros.
+    - Model2Vec's models drop unknown tokens, and read 512 tokens of a text unless their config.json says another
+      number (`max_seq_length`), of as many characters as 512 tokens of the vocabulary's median length have; longer
+      texts count as truncated. Those of sentence-transformers keep unknown tokens and read everything.
+    - output_value="token_embeddings" gives the vectors of which a sentence's is the mean: Model2Vec's
+      `encode_as_sequence`, cut at max_seq_length (None: never).
+    - batch_size is checked and makes no difference: memory beside the vectors is bounded in any case.
+    """
+
+    def _embed(self, inputs: object, sentences: object, call: Call) -> tuple[Floats, Rows | None, bool]:
+        """As a DenseEncoder's, part by part, so that no more than a part's tokens are held."""
+        pipeline, tokenizer = self._static(call.route)
+        if isinstance(inputs, Ready):  # encode_iter tokenizes ahead by itself
+            self._count_truncated(inputs, call.on_overflow)
+            vectors = pipeline.of_tokens(inputs.tokens)[:, : call.width]
+            finite = np.asarray(np.isfinite(vectors).all(axis=1))  # (U,)
+            check_finite(inputs.spread(finite), inputs.texts, _TABLE)
+            return vectors, inputs.row_of, False
+        texts, single = as_texts(inputs, sentences)
+        vectors = np.empty((len(texts), call.width), dtype=np.float32)
+        parts = _parts(texts, tokenizer.max_characters, whole=call.on_overflow == "error")
+
+        def read(part: slice) -> Tokens:
+            return tokenizer(texts[part], call.prompt, part.start)
+
+        bar = progress_bar(len(texts), call.show_progress_bar)
+        for part, tokens in _ahead(read, parts, self._options.threads):
+            self._count_truncated(Ready(texts[part], tokens, None), call.on_overflow)
+            vectors[part] = pipeline.of_tokens(tokens)[:, : call.width]
+            bar.update(part.stop - part.start)
+        bar.close()
+        check_finite(np.asarray(np.isfinite(vectors).all(axis=1)), texts, _TABLE)
+        return vectors, None, single
+
+    def set_pooling_include_prompt(self, include_prompt: bool) -> None:
+        """Refused unless it changes nothing: every token counts in the mean.
+
+        Raises:
+            InputError: include_prompt is False.
+        """
+        if not include_prompt:
+            raise InputError("a static model adds up all tokens alike, so those of a prompt cannot be left out.")
+
+    def _static(self, route: str) -> tuple[StaticPipeline, StaticTokenizer]:
+        """The table and the tokenizer."""
+        pipeline = self._open()[route]
+        if not isinstance(pipeline, StaticPipeline) or not isinstance(pipeline.tokenizer, StaticTokenizer):
+            raise TypeError(f"a StaticEncoder was made with a {type(pipeline).__name__}")
+        return pipeline, pipeline.tokenizer
+
+
+def open_static(source: Source, manifest: Manifest, device: Device | None, options: LoadOptions) -> StaticEncoder:
+    """Read the table and the tokenizer of a static model.
+
+    Args:
+        source: the model.
+        manifest: what `static_manifest` says of it.
+        device: where it was asked to run; None: anywhere.
+        options: of `load`.
+
+    Raises:
+        ProviderError: a device other than the CPU was asked for.
+        ModelNotFoundError: a precision was asked for that the table does not have.
+        MissingExtraError: safetensors is not installed.
+        ModelFormatError: the table or the tokenizer cannot be read, or they do not fit each other.
+    """
+    name = source.name
+    if device is not None and device.kind != "cpu":
+        raise ProviderError(
+            f"{name} is a static model, which numpy adds up on the CPU: copying to a GPU would take longer than the "
+            'sums. Load it with device="cpu" or "auto".'
+        )
+    if manifest.arrays is None:
+        raise ModelFormatError(f"{name}: the description of a static model names no table.")
+    refs = (manifest.arrays, manifest.encoders["main"].tokenizer)
+    files = {ref.path: source.checked(ref) for ref in refs}
+    path = files[manifest.arrays.path]
+    shapes = read_shapes(path, extra=EXTRA, why=f"{name} is a static model, whose table is a .safetensors file")
+    manifest = with_table(manifest, shapes, path)
+    encoder, route = manifest.encoders["main"], manifest.routes["default"]
+    precision = next(iter(encoder.variants))
+    if options.precision not in ("auto", precision):
+        raise ModelNotFoundError(
+            f"{name} has no {options.precision} variant: it is one table, in {precision}. Leave precision at 'auto'."
+        )
+    rules = str(manifest.source["rules"])
+    tokenizer = StaticTokenizer(files[encoder.tokenizer.path], rules, encoder.max_seq_length, options.threads)
+    table = read_table(path, tokenizer.tokens, tokenizer.last_id, every_row=rules == MODEL2VEC)
+    arrays = read_step_arrays(source, route.steps)
+    check_arrays(route.steps, arrays)
+    encoder = replace(encoder, max_seq_length=tokenizer.max_seq_length, truncation_side=tokenizer.truncation_side)
+    pipeline = StaticPipeline(encoder, tokenizer, None, rules, None, route.steps, arrays, table=table)
+    manifest = replace(manifest, encoders={"main": encoder}, dim=pipeline.dim)
+    return StaticEncoder(manifest, {"default": pipeline}, options.opened(source, precision, "rows", files))
+
+
+def _parts(texts: Sequence[str], characters: int | None, *, whole: bool) -> list[slice]:
+    """Texts that are tokenized together: as many as fit, or all of them where they must be known first."""
+    if whole:
+        return [slice(0, len(texts))]
+    parts, start, held = [], 0, 0
+    for row, text in enumerate(texts):
+        size = len(text) if characters is None else min(len(text), characters)
+        if row > start and (held + size > _CHARACTERS or row - start == _TEXTS):
+            parts.append(slice(start, row))
+            start, held = row, 0
+        held += size
+    return [*parts, slice(start, len(texts))] if texts else []
+
+
+def _ahead(
+    read: Callable[[slice], Tokens], parts: Sequence[slice], threads: int | None
+) -> Iterator[tuple[slice, Tokens]]:
+    """Each part with its tokens; the next one is tokenized meanwhile, where there is a thread to spare."""
+    if len(parts) < 2 or threads == 1:
+        yield from ((part, read(part)) for part in parts)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="trivec-tokenizer") as ahead:
+        reading = ahead.submit(read, parts[0])
+        for number, part in enumerate(parts, 1):
+            tokens = reading.result()
+            if number < len(parts):
+                reading = ahead.submit(read, parts[number])
+            yield part, tokens

@@ -1,0 +1,211 @@
+"""Opening a graph with the providers that were asked for, and no other in their place."""
+
+import contextlib
+import io
+import re
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from trivec._engine.cuda_advice import INSTALL_GPU, NO_GPU, explain
+from trivec._engine.devices import CPU, CUDA, ROWS, Assigned, Device, Engine, Provider, check_assigned, providers_of
+from trivec._errors import ModelFormatError, ProviderError
+from trivec._system.nvidia import cuda_count
+
+_LARGE = 1 << 30
+
+
+class Wanted(NamedTuple):
+    """How a graph is to be opened."""
+
+    device: Device
+    threads: int
+    spin: bool = True
+    providers: tuple[Provider, ...] | None = None
+    """Given by hand, best first; None: those of the device."""
+    layout: str = ROWS
+
+
+class Opened(NamedTuple):
+    """An open graph."""
+
+    session: Any
+    assigned: tuple[Assigned, ...]
+    """Every node; none where onnxruntime does not tell."""
+
+
+def open_session(ort: Engine, files: Sequence[Path], wanted: Wanted) -> Opened:
+    """An InferenceSession that runs where it is wanted.
+
+    Args:
+        ort: the onnxruntime module.
+        files: the graph, then its external data files.
+        wanted: device or providers, and threads.
+
+    Raises:
+        ProviderError: the first provider is not built in, does not start, gives way to another one, or leaves a heavy
+            node to the CPU.
+        ModelFormatError: onnxruntime cannot read the graph.
+    """
+    providers = providers_of(wanted.device, wanted.providers, wanted.layout)
+    _check_built_in(ort, wanted, providers)
+    said = preload(ort) if any(p.name != CPU for p in providers) else ""
+    options, keep_alive = _options(ort, files, wanted)
+    on_cpu = providers[0].name == CPU
+    try:
+        session = ort.InferenceSession(
+            str(files[0]),
+            options,
+            providers=[tuple(provider) for provider in providers],
+            # On a CPU, ORT's SkipLayerNormalization is several times slower than Add + LayerNormalization, and BiasGelu
+            # is slower than Add + Gelu.
+            disabled_optimizers=["SkipLayerNormFusion", "BiasGeluFusion"] if on_cpu else None,
+            enable_fallback=0,  # else it prints, goes on with the CPU, and does so again when a run fails
+        )
+    except Exception as error:
+        if on_cpu:
+            raise ModelFormatError(f"onnxruntime {ort.__version__} cannot read {files[0]}: {error}") from error
+        why = why_not(ort, f"{error}\n{said}")
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ProviderError(f"{providers[0].name} does not start: {reason}. {why or _DOCTOR}") from error
+    del keep_alive
+    if session.get_providers()[0] != providers[0].name:
+        raise ProviderError(_fell_back(ort, session.get_providers()[0], wanted, providers[0].name, said))
+    assigned = () if on_cpu else assigned_nodes(session)
+    check_assigned(assigned, providers, wanted.providers is not None)
+    return Opened(session, assigned)
+
+
+def assigned_nodes(session: Any) -> tuple[Assigned, ...]:  # noqa: ANN401 - onnxruntime has no types
+    """Every node and its provider, as onnxruntime recorded them while it shared the graph out.
+
+    Chosen over a profile of a warm run, which costs a run and a file and sees only the nodes that ran, and over
+    `session.disable_cpu_ep_fallback`, which also refuses the few shape nodes that the CUDA provider leaves to the CPU
+    on purpose. onnxruntime from 1.24 on has it; reading 120 nodes takes under a millisecond.
+    """
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return ()
+    graphs = session.get_provider_graph_assignment_info()
+    return tuple(Assigned(str(g.ep_name), str(node.op_type)) for g in graphs for node in g.get_nodes())
+
+
+def why_not(ort: Engine, said: str) -> str:
+    """What is missing for CUDA and what to type, by what was said; "" where it is nothing known.
+
+    Where nothing was said, the driver is asked whether there is a GPU at all.
+    """
+    known = explain(said, engine_cuda=getattr(ort, "cuda_version", "") or "")
+    return known or ("" if said.strip() or cuda_count() else NO_GPU)
+
+
+def _check_built_in(ort: Engine, wanted: Wanted, providers: Sequence[Provider]) -> None:
+    have = ort.get_available_providers()
+    if wanted.providers is None and providers[0].name not in have:
+        raise ProviderError(
+            f"device {str(wanted.device)!r} needs {providers[0].name}, which the installed onnxruntime "
+            f'{ort.__version__} lacks (it has {", ".join(have)}). Type: {INSTALL_GPU}; or load with device="cpu".'
+        )
+
+
+_DOCTOR = "See what works here with: trivec doctor"
+
+
+def _fell_back(ort: Engine, to: str, wanted: Wanted, name: str, said: str) -> str:
+    asked = f"device {str(wanted.device)!r} was asked for" if wanted.providers is None else f"{name} was asked for"
+    heard, why = "", ""
+    if name == CUDA:
+        heard = " ".join(said.split())
+        why = why_not(ort, said) or "It has said why on stderr."
+    parts = (f"{asked}, but onnxruntime fell back to {to}.", heard and f"({heard})", why, _DOCTOR)
+    return " ".join(part for part in parts if part)
+
+
+# ---- options ---------------------------------------------------------------------------------------------------------
+
+
+def _options(ort: Engine, files: Sequence[Path], wanted: Wanted) -> tuple[Any, list[npt.NDArray[np.uint8]]]:
+    """Session options, and buffers that must live until the session is made."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = wanted.threads
+    options.inter_op_num_threads = 1
+    if not wanted.spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options.enable_mem_pattern = False  # its cache grows with every new shape and is never evicted
+    # An arena keeps what the longest text took, and rounds it up: 0.13 GB of 2.3 for 8,192 tokens of an XLM-R-large. It
+    # saves 7 % of a MiniLM's time and nothing that can be measured of a model this large.
+    options.enable_cpu_mem_arena = sum(file.stat().st_size for file in files) < _LARGE
+    options.log_severity_level = 4  # errors are raised; the same text on stderr helps nobody
+    graph = files[0].resolve()
+    scattered = [f for f in files[1:] if f.resolve().parent != graph.parent]
+    if not scattered:
+        return options, []
+    # onnxruntime refuses external data that resolves outside the graph's folder: hand it over in memory, mapped
+    buffers = [np.memmap(f, dtype=np.uint8, mode="r") for f in files[1:]]
+    options.add_external_initializers_from_files_in_memory(
+        [f.name for f in files[1:]], buffers, [len(b) for b in buffers]
+    )
+    return options, list(buffers)
+
+
+# ---- libraries -------------------------------------------------------------------------------------------------------
+
+
+def preload(ort: Engine) -> str:
+    """Load CUDA's and cuDNN's libraries from where pip has put them, once a process; what could not be loaded.
+
+    onnxruntime prints its complaints, which would end up among the vectors that a program writes to stdout.
+    """
+    with _PRELOADING:
+        if not _preloaded or _preloaded[0][0] is not ort:
+            _preloaded[:] = [(ort, _preload(ort))]
+        return _preloaded[0][1]
+
+
+_PRELOADING = threading.Lock()
+_preloaded: list[tuple[Engine, str]] = []
+
+
+def _preload(ort: Engine) -> str:
+    load = getattr(ort, "preload_dlls", None)
+    if load is None or not {CUDA, "TensorrtExecutionProvider"} & set(ort.get_available_providers()):
+        return ""
+    with _heard() as heard:
+        try:
+            load()
+        except Exception as error:  # noqa: BLE001 - a library that is not found is the session's to miss
+            print(error)
+    return re.sub(r"\x1b\[\d*m", "", heard.getvalue()).strip()  # it prints warnings in yellow
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[io.StringIO]:
+    """What this thread prints meanwhile; what others print goes where it always goes."""
+    heard = io.StringIO()
+    before, sys.stdout = sys.stdout, _Ear(sys.stdout, heard, threading.get_ident())
+    try:
+        yield heard
+    finally:
+        sys.stdout = before
+
+
+class _Ear(io.TextIOBase):
+    """A stdout that keeps one thread's words."""
+
+    def __init__(self, real: TextIO | None, heard: io.StringIO, thread: int) -> None:
+        self._real, self._heard, self._thread = real, heard, thread
+
+    def write(self, text: str, /) -> int:
+        """Keep the thread's text, pass on any other."""
+        stream = self._heard if threading.get_ident() == self._thread else self._real
+        return len(text) if stream is None else stream.write(text)
+
+    def flush(self) -> None:
+        """Flush the real one."""
+        if self._real is not None:
+            self._real.flush()

@@ -1,0 +1,238 @@
+"""`trivec explain`: what a model makes of a text, or of two."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trivec._encoders.base import BaseEncoder
+from trivec._encoders.dense import DenseEncoder
+from trivec._encoders.hybrid import HybridEncoder
+from trivec._encoders.named_call import Method, fingerprint_of_call, spelled_out
+from trivec._encoders.sparse import SparseEncoder
+from trivec._encoders.terms import TermsEncoder
+from trivec._tokens.tokenizer import TextTokenizer, TokenReader
+from trivec._vectors.multi import MultiVectors
+from trivec._vectors.sparse import SparseVector, SparseVectors
+from trivec.store._schema import Array, Parts, parts_of
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token as the model reads it."""
+
+    id: int
+    token: str
+    special: bool
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of the vocabulary with its weight in a text."""
+
+    id: int
+    token: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A dense vector."""
+
+    norm: float
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What a model makes of a text; None for what it does not give."""
+
+    text: str
+    prompt: str
+    tokens: list[Token]
+    """Those that the model reads, the prompt's too."""
+    cut: list[Token]
+    """Those that it does not: the text is longer than the model reads."""
+    dense: Dense | None
+    terms: list[Term] | None
+    """Heaviest first."""
+    sparse_dim: int | None
+    """Terms of the vocabulary."""
+    colbert: tuple[int, int] | None
+    """Vectors of tokens, and numbers in each."""
+
+
+@dataclass(frozen=True)
+class SharedTerm:
+    """A term that two texts have, and what it adds to their dot product."""
+
+    id: int
+    token: str
+    a: float
+    b: float
+    product: float
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """How alike two texts are, by each representation; None for what there is none of."""
+
+    dense: dict[str, float] | None
+    """By function: the model's own, and cosine."""
+    sparse: dict[str, float] | None
+    """By function: the model's own, and dot."""
+    shared: list[SharedTerm] | None
+    """What makes up the dot product, the largest first."""
+    colbert: float | None
+    """MaxSim of the first text's vectors in the second's, their mean."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A model, one or two texts, and of two their similarities."""
+
+    model: str
+    kind: str
+    fingerprint: str
+    max_seq_length: int | None
+    texts: list[Explained]
+    similarity: Similarities | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def explain(
+    encoder: BaseEncoder,
+    texts: Sequence[str],
+    *,
+    method: Method = "encode",
+    prompt_name: str | None = None,
+    prompt: str | None = None,
+) -> Explanation:
+    """Look at one or two texts through a model's eyes.
+
+    Args:
+        encoder: from `trivec.load`.
+        texts: one or two.
+        method: "encode", "encode_query" or "encode_document".
+        prompt_name: one of the model's prompts.
+        prompt: a text to put before each text.
+
+    Raises:
+        InputError: an unknown prompt, or a model without a route for that method.
+    """
+    options = spelled_out(encoder, method, {"prompt_name": prompt_name, "prompt": prompt})
+    colbert = isinstance(encoder, HybridEncoder) and encoder._any().multi is not None
+    loaded: Any = encoder  # of one of the classes that have `encode`
+    parts = parts_of(loaded.encode(list(texts), **options, **({"return_colbert_vecs": True} if colbert else {})))
+    route = encoder._route(options.get("task"))
+    pipeline, read = encoder._open()[route], encoder._prompt(prompt, options["prompt_name"])
+    explained = [
+        _explained(encoder, pipeline.tokenizer, text, read, parts.take(slice(row, row + 1)))
+        for row, text in enumerate(texts)
+    ]
+    return Explanation(
+        model=encoder._options.name,
+        kind=f"{encoder.precision} on {encoder.device}",
+        fingerprint=fingerprint_of_call(encoder, options),
+        max_seq_length=pipeline.tokenizer.max_seq_length,
+        texts=explained,
+        similarity=_similarities(encoder, parts) if len(texts) == 2 else None,
+    )
+
+
+# ---- a text ----------------------------------------------------------------------------------------------------------
+
+
+def _explained(encoder: BaseEncoder, tokenizer: TokenReader, text: str, prompt: str, parts: Parts) -> Explained:
+    """A text and its vectors: parts of one row."""
+    read, cut = _read_and_cut(tokenizer, text, prompt)
+    special = tokenizer._special if isinstance(tokenizer, TextTokenizer) else frozenset()
+    dense, rows, colbert = parts
+    return Explained(
+        text=text,
+        prompt=prompt,
+        tokens=_tokens(tokenizer, read, special),
+        cut=_tokens(tokenizer, cut, special),
+        dense=None if dense is None else Dense(float(np.linalg.norm(dense[0])), dense[0].tolist()),
+        terms=None if rows is None else _terms(encoder, rows[0]),
+        sparse_dim=None if rows is None else rows.dim,
+        colbert=None if colbert is None else (len(colbert.vectors), colbert.dim),
+    )
+
+
+def _read_and_cut(tokenizer: TokenReader, text: str, prompt: str) -> tuple[Ids, Ids]:
+    """Ids that the model reads, and those that are cut."""
+    found = tokenizer([text], prompt)
+    read = found.of(0)
+    limit = tokenizer.max_seq_length
+    if not found.truncated[0] or limit is None:
+        return read, read[:0]
+    tokenizer.max_seq_length = None
+    try:
+        whole = tokenizer([text], prompt).of(0)
+    finally:
+        tokenizer.max_seq_length = limit
+    common = min(len(read), len(whole))
+    different = np.flatnonzero(read[:common] != whole[:common])
+    start = int(different[0]) if len(different) else common
+    behind = len(read) - start  # tokens that are read behind the cut
+    if behind and not np.array_equal(read[start:], whole[-behind:]):  # characters were cut first, and so a word
+        behind = 0
+    return read, whole[start : len(whole) - behind]
+
+
+def _tokens(tokenizer: TokenReader, ids: Ids, special: frozenset[int]) -> list[Token]:
+    return [Token(i, tokenizer.token(i), i in special) for i in ids.tolist()]
+
+
+def _terms(encoder: BaseEncoder, row: SparseVector) -> list[Term]:
+    order = np.argsort(-row.values, kind="stable")
+    ids, weights = row.indices[order].tolist(), row.values[order].tolist()
+    return [Term(i, _term(encoder, i), weight) for i, weight in zip(ids, weights, strict=True)]
+
+
+def _term(encoder: BaseEncoder, term: int) -> str:
+    return encoder.token(term) if isinstance(encoder, TermsEncoder) else str(term)
+
+
+# ---- two texts -------------------------------------------------------------------------------------------------------
+
+
+def _similarities(encoder: BaseEncoder, parts: Parts) -> Similarities:
+    """Of the two rows of these parts."""
+    first, second = parts.take(slice(0, 1)), parts.take(slice(1, 2))
+    dense, sparse, shared, colbert = None, None, None, None
+    if first.dense is not None and second.dense is not None:
+        dense = _dense(encoder, first.dense, second.dense)
+    if first.sparse is not None and second.sparse is not None:
+        sparse = {"dot": float(first.sparse.row_dot(second.sparse)[0])}
+        if isinstance(encoder, SparseEncoder):
+            own = encoder.similarity_fn_name
+            sparse = {own: float(encoder.similarity_pairwise(first.sparse, second.sparse)[0]), **sparse}
+        shared = _shared(encoder, first.sparse, second.sparse)
+    if isinstance(first.colbert, MultiVectors) and isinstance(second.colbert, MultiVectors):
+        colbert = float(first.colbert.maxsim_pairs(second.colbert)[0])
+    return Similarities(dense, sparse, shared, colbert)
+
+
+def _dense(encoder: BaseEncoder, first: Array, second: Array) -> dict[str, float]:
+    """By the model's own function, and cosine; of two rows (1, D)."""
+    dot, norms = float(first[0] @ second[0]), float(np.linalg.norm(first[0]) * np.linalg.norm(second[0]))
+    if not isinstance(encoder, DenseEncoder):
+        return {"dot": dot}  # as `compute_score` has it
+    own = {encoder.similarity_fn_name: float(encoder.similarity_pairwise(first, second)[0])}
+    own.setdefault("cosine", dot / norms if norms else 0.0)
+    return own
+
+
+def _shared(encoder: BaseEncoder, first: SparseVectors, second: SparseVectors) -> list[SharedTerm]:
+    a, b = first[0].to_dict(), second[0].to_dict()
+    terms = [SharedTerm(i, _term(encoder, i), a[i], b[i], a[i] * b[i]) for i in a.keys() & b.keys()]
+    return sorted(terms, key=lambda term: (-term.product, term.id))

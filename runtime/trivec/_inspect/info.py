@@ -1,0 +1,149 @@
+"""`trivec info`: a model's manifest, readably. Opens no graph."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from trivec._model import manifest as manifest_module
+from trivec._model.derived import derive
+from trivec._model.manifest import Encoder, Manifest, Pooling, Route, Step, Variant
+from trivec._model.source import Folder, Source, find
+from trivec._model.static_model import described
+
+_LABEL = 12  # width of the first column
+
+
+def info(name_or_folder: str, *, revision: str | None = None, as_json: bool = False) -> str:
+    """Describe a model.
+
+    Args:
+        name_or_folder: a model folder, or a repository on the Hub, of which only JSON files are fetched.
+        revision: branch, tag or commit on the Hub.
+        as_json: the manifest's own text instead.
+
+    Returns:
+        Lines of text, the last one ended too.
+
+    Raises:
+        ModelNotFoundError: there is no such model, or it has no ONNX graph.
+        ModelFormatError: its description cannot be understood.
+    """
+    source = find(name_or_folder, revision=revision)
+    path = source.file(manifest_module.FILE_NAME)
+    if path is None:
+        manifest = described(source, derive(source))
+        text = manifest_module.dumps(manifest)
+    else:
+        text = path.read_text(encoding="utf-8")
+        manifest = manifest_module.loads(text, str(path))
+    return text if as_json else "\n".join(_describe(source, manifest, derived=path is None)) + "\n"
+
+
+def _describe(source: Source, manifest: Manifest, *, derived: bool) -> Iterable[str]:
+    yield _line("model", source.name)
+    if derived:
+        yield _line("manifest", "none: derived from the folder's JSON files; no variant has a gate on record")
+    yield _line("family", manifest.family)
+    yield from _mapping("source", manifest.source)
+    yield _line("dim", "stated by the weights only" if manifest.dim is None else str(manifest.dim))
+    if manifest.max_active_dims is not None:
+        yield _line("max_active_dims", str(manifest.max_active_dims))
+    if manifest.truncate_dim is not None:
+        yield _line("truncate_dim", str(manifest.truncate_dim))
+    yield _line("similarity", manifest.similarity)
+    for name, prompt in manifest.prompts.items():
+        default = "   (default)" if name == manifest.default_prompt_name else ""
+        yield _line("prompt", f"{name}: {json.dumps(prompt, ensure_ascii=False)}{default}")
+    for name, route in manifest.routes.items():
+        default = "   (default)" if name == manifest.default_route and len(manifest.routes) > 1 else ""
+        yield _line("route", f"{name}: {_route(route)}{default}")
+    for name, encoder in manifest.encoders.items():
+        yield _line("encoder", f"{name}: {_encoder(encoder)}")
+        for precision, variant in encoder.variants.items():
+            yield _line("  " + precision, _variant(source, variant))
+        if encoder.cuda is not None:
+            proof = "proven on a machine by: trivec verify --device cuda"
+            yield _line("  fp16 CUDA", f"{_size(source, encoder.cuda)}, {encoder.cuda.layout}; {proof}")
+    if manifest.arrays is not None:
+        yield _line("arrays", manifest.arrays.path)
+    yield from _mapping("tools", manifest.tools)
+
+
+def _route(route: Route) -> str:
+    """The way of a text: "main -> mean -> normalize"."""
+    dense = [_pooling(route.pooling), *(_step(step) for step in route.steps)]
+    heads = [" -> ".join(dense)] if route.pooling is not None or route.sparse is None else []
+    if route.sparse is not None:
+        heads.append(f"{route.sparse.kind} of {route.sparse.dim:,} terms")
+    if route.multi is not None:
+        heads.append(f"a vector of {route.multi.dim} a token")
+    return f"{route.encoder} -> {'; '.join(heads)}"
+
+
+def _pooling(pooling: Pooling | None) -> str:
+    if pooling is None:
+        return "pooled by the graph"
+    return "+".join(pooling.modes) + ("" if pooling.include_prompt else " (without the prompt)")
+
+
+def _step(step: Step) -> str:
+    if step.kind != "dense":
+        return step.kind
+    return f"dense ({step.activation}{', residual' if step.residual else ''})"
+
+
+def _encoder(encoder: Encoder) -> str:
+    limit = "no limit" if encoder.max_seq_length is None else f"{encoder.max_seq_length} tokens"
+    parts = [f"max_seq_length {limit}"]
+    if encoder.max_positions is not None:
+        parts.append(f"positions {encoder.max_positions}")
+    if encoder.truncation_side != "right":
+        parts.append(f"cut on the {encoder.truncation_side}")
+    if encoder.lower_case:
+        parts.append("lower-cased")
+    return ", ".join([*parts, encoder.tokenizer.path])
+
+
+def _variant(source: Source, variant: Variant) -> str:
+    parts = [_size(source, variant)]
+    if variant.opset is not None:
+        parts.append(f"opset {variant.opset}")
+    if variant.needs:
+        parts.append(f"for {' or '.join(variant.needs)}")
+    return f"{', '.join(parts)}; {_gate(variant.gate)}"
+
+
+def _size(source: Source, variant: Variant) -> str:
+    """Megabytes of graph and weights, and what of them is not there."""
+    sizes = [ref.bytes for ref in variant.files]
+    missing: list[str] = []
+    if isinstance(source, Folder):  # a file of a repository is downloaded when asked for
+        files = [source.file(ref.path) for ref in variant.files]
+        missing = [ref.path for ref, file in zip(variant.files, files, strict=True) if file is None]
+        sizes = [file.stat().st_size if file else ref.bytes for ref, file in zip(variant.files, files, strict=True)]
+    known = [size for size in sizes if size is not None]
+    text = f"{sum(known) / 1e6:,.1f} MB" if len(known) == len(sizes) else "size unknown"
+    return f"{text}, MISSING: {', '.join(missing)}" if missing else text
+
+
+def _gate(gate: Mapping[str, Any] | None) -> str:
+    """Status, then every figure by its own name."""
+    if gate is None:
+        return "no gate on record"
+    figures = [
+        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value:.6g}"
+        for key, value in gate.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    return " ".join([f"gate {gate.get('status', 'unknown')}:", ", ".join(figures) or "no figures"])
+
+
+def _mapping(label: str, values: Mapping[str, Any]) -> Iterable[str]:
+    """Name and revision of a source, versions of tools: what there is."""
+    shown = [f"{key} {value}" for key, value in values.items() if value is not None]
+    if shown:
+        yield _line(label, ", ".join(shown))
+
+
+def _line(label: str, value: str) -> str:
+    return f"{label:<{_LABEL}} {value}"

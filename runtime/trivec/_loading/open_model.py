@@ -1,0 +1,294 @@
+"""From a model's files to an open encoder: no names, no export."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trivec._encoders.base import BaseEncoder
+from trivec._encoders.dense import DenseEncoder
+from trivec._encoders.hybrid import HybridEncoder
+from trivec._encoders.load_options import LoadOptions
+from trivec._encoders.pipeline import Pipeline, check_arrays
+from trivec._encoders.sparse import SparseEncoder
+from trivec._encoders.static import open_static
+from trivec._engine.approvals import is_approved
+from trivec._engine.devices import ROWS, Device, device_of, parse_device
+from trivec._engine.session import Session, available_devices, check_available
+from trivec._errors import InputError, ModelFormatError, ModelNotFoundError, ProviderError
+from trivec._model import manifest as manifest_module
+from trivec._model.derived import SENTENCE_OUTPUT, choose_output, derive, read_step_arrays
+from trivec._model.manifest import PRECISIONS, SIMILARITIES, Encoder, Manifest, Route
+from trivec._model.source import Source, find
+from trivec._model.static_model import STATIC
+from trivec._pooling.dense import Floats
+from trivec._system.threads import available_threads
+from trivec._tokens.tokenizer import TextTokenizer
+
+logger = logging.getLogger("trivec")
+_said: set[str] = set()
+
+NO_GRAPH = "fp32"
+"""The precision of a table of weights, which no graph stands behind."""
+ENCODERS: dict[str, type[BaseEncoder]] = {
+    "dense": DenseEncoder,
+    "splade": SparseEncoder,
+    "bge-m3": HybridEncoder,
+    "mgte": HybridEncoder,
+}
+"""What opens a family."""
+_ORDER = {"cuda": ("fp16", "fp32"), "cpu": ("fp32", "int8")}  # what precision="auto" takes, best first
+_OTHERS = ("fp32", "fp16", "int8")  # the same for providers that are given by hand
+_REFUSALS = {
+    ("cpu", "fp16"): "onnxruntime computes fp16 graphs on a CPU in fp32 through casts: slower, and no more exact. "
+    'Load precision="fp32" or "int8" there.',
+    ("cuda", "int8"): "onnxruntime has no CUDA kernels for these integer products and would copy to and from the CPU. "
+    'Load precision="fp16" or "fp32" there, or device="cpu".',
+}
+
+
+def open_model(source: Source, options: LoadOptions, manifest: Manifest | None = None) -> BaseEncoder:
+    """Open the encoder of a model whose files are at hand.
+
+    Args:
+        source: the model.
+        options: of `load`; the name in them is for messages.
+        manifest: what `read_manifest` has said of it; None: read it.
+
+    Raises:
+        ModelNotFoundError, ModelFormatError, IntegrityError, ProviderError, MissingExtraError, InputError: see `load`.
+    """
+    device = wanted(options)
+    manifest = read_manifest(source, options.task) if manifest is None else manifest
+    options = dataclasses.replace(options, reopen=reopen)
+    if manifest.family == STATIC:
+        return open_static(source, manifest, device, options)
+    available = available_devices()
+    if not any(encoder.variants for encoder in manifest.encoders.values()):
+        return _open(source, manifest, Device("cpu"), NO_GRAPH, options)
+    attempts = _attempts(device, options.precision, manifest.precisions(), available, source.name)
+    for attempt, (target, variant) in enumerate(attempts):
+        try:
+            return _open(source, manifest, target, variant, options)
+        except ProviderError as error:
+            if attempt + 1 == len(attempts):
+                raise
+            _say_once(str(target), f"{target} is not used: {error}")
+    raise AssertionError("unreachable: _attempts gives at least one")
+
+
+def reopen(options: LoadOptions, settings: Mapping[str, Any], lengths: Mapping[str, int | None]) -> BaseEncoder:
+    """An encoder from its pickle: the same folder or commit, device, settings and max_seq_length of each route."""
+    given = dict(settings)
+    include_prompt = given.pop("include_prompt", None)
+    options = dataclasses.replace(options, files=None, **given)
+    check_arguments(options.precision, options.threads, options.similarity_fn_name, options.layout)
+    source = find(
+        options.name,
+        revision=options.revision,
+        cache_dir=options.cache_dir,
+        local_files_only=options.local_files_only,
+        token=options.token,
+    )
+    encoder = open_model(source, options)
+    encoder.restore_lengths(lengths)
+    if include_prompt is not None and isinstance(encoder, DenseEncoder):
+        encoder.restore_pooling(include_prompt)
+    return encoder
+
+
+def read_manifest(source: Source, task: str | None) -> Manifest:
+    """What a model says of itself, with one route alone where a task is given.
+
+    Raises:
+        ModelNotFoundError: there are only torch weights, or nothing at all.
+        InputError: task is no route of it.
+    """
+    path = source.file(manifest_module.FILE_NAME)
+    found = derive(source) if path is None else manifest_module.loads(path.read_bytes(), str(path))
+    return _only(found, task, source.name)
+
+
+def wanted(options: LoadOptions) -> Device | None:
+    """The device that was asked for, checked; None where trivec is to choose.
+
+    Raises:
+        InputError: it is none, or device and providers both say where to run.
+        ProviderError: the installed onnxruntime does not have a provider.
+    """
+    if options.providers is None:
+        return parse_device(options.device)
+    if options.device != "auto":
+        raise InputError(
+            f"device={options.device!r} and providers={[p.name for p in options.providers]!r} both say where to run. "
+            "Leave one out; a provider takes its device among its options: "
+            '("CUDAExecutionProvider", {"device_id": 1}).'
+        )
+    check_available(options.providers)
+    return device_of(options.providers)
+
+
+def check_arguments(precision: str, threads: int | None, similarity: str | None, layout: str) -> None:
+    """Raise InputError unless each is one of what there is."""
+    if layout not in ("auto", "rows", "mixed"):
+        raise InputError(f"layout {layout!r} is none of auto, rows, mixed.")
+    if precision not in ("auto", *PRECISIONS):
+        raise InputError(f"precision {precision!r} is not one of auto, {', '.join(PRECISIONS)}.")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads must be a positive integer or None, got {threads!r}.")
+    if similarity is not None and similarity not in SIMILARITIES:
+        raise InputError(f"similarity_fn_name {similarity!r} is not one of {', '.join(SIMILARITIES)}.")
+
+
+def _only(manifest: Manifest, task: str | None, name: str) -> Manifest:
+    """The manifest with one route alone, and the encoder that it needs."""
+    if task is None:
+        return manifest
+    if list(manifest.routes) == ["default"]:  # a model without a Router reads every task alike
+        return manifest
+    if task not in manifest.routes:
+        raise InputError(f"task {task!r} is no route of {name}. Expected one of {sorted(manifest.routes)}.")
+    route = manifest.routes[task]
+    encoders = {route.encoder: manifest.encoders[route.encoder]}
+    return dataclasses.replace(manifest, encoders=encoders, routes={task: route}, default_route=task)
+
+
+def _attempts(
+    wanted: Device | None, precision: str, have: Sequence[str], available: Sequence[str], name: str
+) -> list[tuple[Device, str]]:
+    """Devices and variants to try in order; where there is none, the reason as an error."""
+    if precision != "auto" and precision not in have:
+        raise ModelNotFoundError(
+            f"{name} has no {precision} variant; it has: {', '.join(have) or 'none'}. "
+            f"Export one from the checkpoint: trivec export MODEL OUT --precision {precision}"
+        )
+    devices = [wanted] if wanted else [Device(kind) for kind in available]
+    attempts = []
+    for device in devices:
+        variants = _ORDER.get(device.kind, _OTHERS) if precision == "auto" else (precision,)
+        allowed = [p for p in variants if p in have and (device.kind, p) not in _REFUSALS]
+        attempts += [(device, p) for p in allowed[:1]]
+    if not attempts:
+        kind = devices[-1].kind
+        variant = precision if precision != "auto" else next(iter(have), "")
+        reason = _REFUSALS.get((kind, variant), f"it has the variants {', '.join(have) or 'none'}.")
+        raise ProviderError(f"{name}: {variant or 'no variant'} is not run on {kind}: {reason}")
+    return attempts
+
+
+def _open(source: Source, manifest: Manifest, device: Device, precision: str, options: LoadOptions) -> BaseEncoder:
+    """Fetch and check the variant's files, then open one session an encoder."""
+    _check_layout(manifest, precision, device, options)
+    available = available_threads()
+    threads, spin = options.threads or available.count, available.quota is None
+    files = {ref.path: source.checked(ref) for ref in manifest.files(precision)}
+    stored = _read_arrays(files[manifest.arrays.path]) if manifest.arrays else {}
+    opened: dict[str, tuple[TextTokenizer, Session | None]] = {}
+    pipelines = {}
+    for name, route in manifest.routes.items():
+        encoder = _chosen(manifest.encoders[route.encoder], precision, device, options.layout)
+        if route.encoder not in opened:
+            graph = [files[ref.path] for ref in encoder.variants[precision].files] if encoder.variants else []
+            tokenizer = TextTokenizer(files[encoder.tokenizer.path], encoder)
+            opened[route.encoder] = (
+                tokenizer,
+                Session(
+                    graph,
+                    device=device,
+                    threads=threads,
+                    spin=spin,
+                    providers=options.providers,
+                    layout=encoder.variants[precision].layout,
+                )
+                if graph
+                else None,
+            )
+        arrays = stored if manifest.dim else read_step_arrays(source, route.steps)
+        pipelines[name] = _pipeline(manifest, route, encoder, *opened[route.encoder], arrays, precision)
+        if manifest.dim and (width := _width(pipelines[name])) != manifest.dim:
+            raise ModelFormatError(f"{source.name}: route {name} gives {width} numbers, not {manifest.dim}.")
+    mixed = any(session is not None and session.layout != ROWS for _, session in opened.values())
+    layout = "mixed" if mixed else "rows"
+    return ENCODERS[manifest.family](manifest, pipelines, options.opened(source, precision, layout, files))
+
+
+def _check_layout(manifest: Manifest, precision: str, device: Device, options: LoadOptions) -> None:
+    """Raise InputError where texts of different lengths are to share runs, and no graph can do that."""
+    if options.layout != "mixed":
+        return
+    again = "or export the checkpoint again with: trivec export MODEL OUT --precision fp32,fp16"
+    if all(encoder.cuda is None for encoder in manifest.encoders.values()):
+        raise InputError(f'layout="mixed": {options.name} has no graph for it. Leave it out, {again}')
+    if precision != "fp16":
+        raise InputError(
+            f'layout="mixed" is for fp16, and {options.name} is opened in {precision} on {device}. Leave it out, or '
+            'type: precision="fp16", device="cuda"'
+        )
+
+
+def _chosen(encoder: Encoder, precision: str, device: Device, layout: str) -> Encoder:
+    """The encoder, with the graph for CUDA in place of its fp16 variant where that is to be opened."""
+    cuda = encoder.cuda
+    if cuda is None or precision != "fp16" or layout == "rows":
+        return encoder
+    digests = [ref.sha256 or "" for ref in cuda.files]
+    if layout == "auto" and not (device.kind == "cuda" and all(digests) and is_approved(digests, device)):
+        if device.kind == "cuda":
+            logger.info(
+                "A graph that takes texts of all lengths together waits to be proven on this GPU. Type: "
+                "trivec verify MODEL --device cuda"
+            )
+        return encoder
+    return dataclasses.replace(encoder, variants={**encoder.variants, precision: cuda})
+
+
+def _width(pipeline: Pipeline) -> int:
+    """Numbers of a dense vector, or terms of a sparse row where there are no dense vectors."""
+    head = pipeline.sparse
+    if head is None or head.kind == "lexical":
+        return pipeline.dim
+    if head.kind == "table":
+        return len(pipeline.arrays.get(head.array, ()))
+    stated = None if pipeline.session is None else pipeline.session.outputs.get(head.output)
+    return head.dim if stated is None else stated
+
+
+def _pipeline(
+    manifest: Manifest,
+    route: Route,
+    encoder: Encoder,
+    tokenizer: TextTokenizer,
+    session: Session | None,
+    arrays: Mapping[str, Floats],
+    precision: str,
+) -> Pipeline:
+    check_arrays(route.steps, arrays)
+    if session is None:
+        return Pipeline(encoder, tokenizer, None, "", None, (), arrays, route.sparse)
+    output = encoder.variants[precision].output or choose_output(
+        tuple(session.outputs), has_modules=bool(manifest.source.get("has_modules"))
+    )
+    pooling, steps = route.pooling, route.steps
+    if output == SENTENCE_OUTPUT:
+        pooling = None
+        if not encoder.variants[precision].output:  # no manifest: the graph also does what follows pooling
+            steps = ()
+    return Pipeline(encoder, tokenizer, session, output, pooling, steps, arrays, route.sparse, route.multi)
+
+
+def _read_arrays(path: Path) -> dict[str, Floats]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise ModelFormatError(f"{path} is no readable .npz file: {error}") from error
+
+
+def _say_once(what: str, message: str) -> None:
+    """Warn, once a process."""
+    if what not in _said:
+        _said.add(what)
+        logger.warning(message)

@@ -1,0 +1,4 @@
+"""What comes out, and its arithmetic in numpy.
+
+May import errors alone.
+"""

@@ -1,0 +1,233 @@
+"""Multi-vectors: for each text a vector a token, and MaxSim, the late interaction that compares them."""
+
+import operator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from trivec._errors import InputError
+from trivec._pooling.dense import Floats
+from trivec._vectors.ragged import Ids, RowIndex, blocks, check_offsets, read_npz, reduce_rows, resolve_rows, take_rows
+
+_WRITER = "MultiVectors.save(path)"
+_BLOCK = 1 << 20  # similarities of tokens that are held at a time: 4 MB
+_BLOCK_TOKENS = 1 << 12  # tokens of documents in a block; a longer document comes alone
+
+Reduce = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class MultiVectors:
+    """Token vectors of many texts, one after the other.
+
+        vectors = MultiVectors.from_arrays([np.eye(3), np.ones((1, 3))])
+        vectors[0]  # (3, 3) float32
+        vectors.maxsim(vectors)  # (2, 2) float32
+
+    `vectors[i]` is a view of the (t, D) vectors of a text; slices, lists of rows and masks give MultiVectors. A slice
+    of consecutive rows shares the memory of its source.
+
+    Raises:
+        InputError: vectors that are no (T, D) finite numbers, or offsets that do not fit.
+    """
+
+    vectors: Floats
+    """(T, D) float32."""
+    offsets: Ids
+    """(N + 1,) int64: text i has vectors[offsets[i]:offsets[i + 1]]."""
+
+    def __post_init__(self) -> None:
+        vectors = np.asarray(self.vectors)
+        if vectors.ndim != 2 or vectors.shape[1] == 0 or vectors.dtype.kind not in "fiu":
+            raise InputError(f"vectors must be (T, D) numbers, got shape {vectors.shape} of {vectors.dtype}.")
+        with np.errstate(over="ignore"):
+            vectors = vectors.astype(np.float32, copy=False)
+        if vectors.size and not np.isfinite([vectors.min(), vectors.max()]).all():  # no (T, D) temporary
+            raise InputError("the vectors hold NaN or infinity. Find them: ~np.isfinite(vectors).all(1)")
+        _fill(self, vectors, check_offsets("offsets", self.offsets, len(vectors)))
+
+    @classmethod
+    def _trusted(cls, vectors: Floats, offsets: Ids) -> "MultiVectors":
+        """Without checks, for arrays that are right by construction."""
+        return _fill(object.__new__(cls), vectors, offsets)
+
+    @classmethod
+    def empty(cls, count: int, dim: int) -> "MultiVectors":
+        """`count` texts without vectors."""
+        return cls._trusted(np.zeros((0, dim), dtype=np.float32), np.zeros(count + 1, dtype=np.int64))
+
+    @classmethod
+    def from_arrays(cls, arrays: Iterable[npt.ArrayLike]) -> "MultiVectors":
+        """From one (t, D) array for each text, such as FlagEmbedding's `colbert_vecs`.
+
+        Raises:
+            InputError: no arrays, or arrays of different D.
+        """
+        listed = [np.asarray(array) for array in arrays]
+        if not listed or any(array.ndim != 2 or array.shape[1] != listed[0].shape[1] for array in listed):
+            shapes = sorted({array.shape for array in listed})[:5]
+            raise InputError(f"expected (t, D) arrays of one D, got {f'shapes {shapes}' if shapes else 'no arrays'}.")
+        return cls(np.concatenate(listed), np.cumsum([0, *map(len, listed)]))
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return int(self.vectors.shape[1])
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.offsets) - 1
+
+    def __repr__(self) -> str:
+        mean = len(self.vectors) / max(len(self), 1)
+        return f"MultiVectors({len(self)} texts, dim={self.dim}, {mean:.1f} vectors a text)"
+
+    def __iter__(self) -> Iterator[Floats]:
+        for start, stop in pairwise(self.offsets.tolist()):
+            yield self.vectors[start:stop]
+
+    @overload
+    def __getitem__(self, index: int | np.integer) -> Floats: ...
+    @overload
+    def __getitem__(self, index: RowIndex) -> "MultiVectors": ...
+    def __getitem__(self, index: Any) -> Any:
+        """The (t, D) vectors of a text, or the texts of a slice, of integers or of a boolean mask."""
+        if isinstance(index, int | np.integer) and not isinstance(index, bool):
+            row = range(len(self))[operator.index(index)]
+            return self.vectors[self.offsets[row] : self.offsets[row + 1]]
+        if isinstance(index, slice) and index.step in (None, 1):
+            start, stop, _ = index.indices(len(self))
+            offsets = self.offsets[start : max(stop, start) + 1]
+            return self._trusted(self.vectors[offsets[0] : offsets[-1]], offsets - offsets[0])
+        taken, places = take_rows(self.offsets, resolve_rows(index, len(self)))
+        return self._trusted(self.vectors[places], taken)
+
+    def equals(self, other: "MultiVectors") -> bool:
+        """Whether texts and vectors are the same."""
+        return np.array_equal(self.offsets, other.offsets) and np.array_equal(self.vectors, other.vectors)
+
+    # ---- scores ------------------------------------------------------------------------------------------------------
+
+    def maxsim(self, other: "MultiVectors", reduce: Reduce = "mean") -> Floats:
+        """MaxSim of all these queries with all documents: each query vector's greatest dot product, then their mean.
+
+        The mean is FlagEmbedding's `colbert_score`, the sum that of ColBERT (Khattab & Zaharia 2020, equation 3).
+        Memory is bounded by blocks, beside the result and the vectors themselves.
+
+        Args:
+            other: the documents.
+            reduce: "mean" or "sum" over the vectors of the query.
+
+        Returns:
+            (N, M) float32; 0 where the query or the document has no vectors.
+
+        Raises:
+            InputError: another dimension, or an unknown reduce.
+        """
+        self._check(other, reduce)
+        result = np.zeros((len(self), len(other)), dtype=np.float32)
+        for block in blocks(other.offsets, _BLOCK_TOKENS):
+            _add_maxima(self, other[block], result[:, block])
+        if reduce == "mean":
+            result /= np.maximum(np.diff(self.offsets), 1)[:, None].astype(np.float32)
+        return result
+
+    def maxsim_pairs(self, other: "MultiVectors", reduce: Reduce = "mean") -> Floats:
+        """MaxSim of query i with document i, as `maxsim`.
+
+        Returns:
+            (N,) float32.
+
+        Raises:
+            InputError: another dimension or number of texts, or an unknown reduce.
+        """
+        self._check(other, reduce)
+        if len(self) != len(other):
+            raise InputError(
+                f"maxsim_pairs compares query i with document i: got {len(self)} queries and {len(other)} documents. "
+                "For all pairs type: queries.maxsim(documents)"
+            )
+        result = np.zeros(len(self), dtype=np.float32)
+        for row in range(len(self)):
+            one = slice(row, row + 1)
+            _add_maxima(self[one], other[one], result[one, None])
+        if reduce == "mean":
+            result /= np.maximum(np.diff(self.offsets), 1).astype(np.float32)
+        return result
+
+    # ---- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz file at exactly this path: arrays `vectors` and `offsets`."""
+        with Path(path).open("wb") as file:
+            np.savez(file, vectors=self.vectors, offsets=self.offsets)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "MultiVectors":
+        """Read what `save` wrote; nothing in the file is executed.
+
+        Raises:
+            InputError: another kind of file, or arrays that do not fit.
+            FileNotFoundError: no such file.
+        """
+        stored = read_npz(path, ("vectors", "offsets"), _WRITER)
+        try:
+            return cls(stored["vectors"], stored["offsets"])
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    @classmethod
+    def concatenate(cls, parts: "Iterable[MultiVectors]") -> "MultiVectors":
+        """The texts of all parts, in order.
+
+        Raises:
+            InputError: no parts, or parts of different dimensions.
+        """
+        listed = list(parts)
+        dims = sorted({part.dim for part in listed})
+        if len(dims) != 1:
+            what = f"parts of dim {', '.join(map(str, dims))}" if dims else "no parts"
+            raise InputError(f"expected parts of one dim, got {what}.")
+        counts = np.concatenate([[0], *(np.diff(part.offsets) for part in listed)])
+        return cls._trusted(np.concatenate([part.vectors for part in listed]), np.cumsum(counts, dtype=np.int64))
+
+    def _check(self, other: object, reduce: str) -> None:
+        if not isinstance(other, MultiVectors):
+            raise InputError(
+                f"expected MultiVectors, got {type(other).__name__}. Type: MultiVectors.from_arrays(arrays)"
+            )
+        if self.dim != other.dim:
+            raise InputError(
+                f"vectors of dim {self.dim} and {other.dim} cannot be compared: they come from different models. "
+                "Encode both with one."
+            )
+        if reduce not in ("mean", "sum"):
+            raise InputError(f"reduce must be 'mean' or 'sum', got {reduce!r}.")
+
+
+def _add_maxima(queries: MultiVectors, documents: MultiVectors, result: Floats) -> None:
+    """Add to (N, M) each query vector's greatest dot product with each document's vectors."""
+    if len(documents.vectors) == 0:
+        return
+    step = max(_BLOCK // max(len(documents.vectors), len(documents)), 1)
+    for start in range(0, len(queries.vectors), step):
+        stop = min(start + step, len(queries.vectors))
+        similarities = queries.vectors[start:stop] @ documents.vectors.T  # (S, T)
+        best = reduce_rows(np.maximum, similarities, documents.offsets, axis=1)  # (S, M)
+        # the queries that these vectors are of; the first and the last may go on in other steps
+        first = int(np.searchsorted(queries.offsets, start, side="right")) - 1
+        last = int(np.searchsorted(queries.offsets, stop, side="left"))
+        offsets = np.clip(queries.offsets[first : last + 1], start, stop)
+        result[first:last] += reduce_rows(np.add, best, offsets)
+
+
+def _fill(vectors: MultiVectors, *fields: Any) -> MultiVectors:  # noqa: ANN401 - two arrays
+    """Set the fields of a frozen instance, in their order."""
+    for name, value in zip(vectors.__slots__, fields, strict=True):
+        object.__setattr__(vectors, name, value)
+    return vectors

@@ -29,7 +29,7 @@ from benchmarks._table import Row, Table
 
 import trivec
 from trivec._concurrency.batcher import Batcher
-from trivec._model import manifest
+from trivec._model import manifest_file
 
 # fmt: off
 WORDS = ("how", "where", "what", "reset", "password", "train", "ticket", "invoice", "late", "refund", "order", "ship",
@@ -146,7 +146,7 @@ def _row(callers: int, kind: str, name: str, found: Sequence[Round], plain: Sequ
 def _machine(args: argparse.Namespace, load: float) -> Table:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     cpu = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())
-    files = manifest.read(args.folder).files(args.precision)
+    files = manifest_file.read(args.folder).files(args.precision)
     rows: list[Row] = [
         {"what": "CPU", "is": f"{cpu}, {os.cpu_count()} logical, {args.threads} threads"},
         {"what": "date", "is": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")},

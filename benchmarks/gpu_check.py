@@ -39,7 +39,7 @@ import trivec
 from trivec import TrivecError
 from trivec._engine.devices import CUDA, KINDS
 from trivec._engine.session import probe_providers
-from trivec._model import manifest
+from trivec._model import manifest, manifest_file
 
 LEAST = 0.9995
 BATCHES = (32, 128, 512)
@@ -251,7 +251,7 @@ class Check:
     def has_cuda_graph(self, model: Model) -> bool:
         """Whether the folder has a graph that is made for CUDA, and there is CUDA to run it."""
         text = (model.folder / manifest.FILE_NAME).read_bytes()
-        encoders = manifest.loads(text, str(model.folder)).encoders.values()
+        encoders = manifest_file.loads(text, str(model.folder)).encoders.values()
         return not self.rehearsal and any(encoder.cuda is not None for encoder in encoders)
 
     # ---- bookkeeping

@@ -37,6 +37,7 @@ from trivec._encoders.dense import DenseEncoder
 from trivec._engine.devices import Device
 from trivec._engine.session import Session
 from trivec._model import manifest as manifest_module
+from trivec._model import manifest_file
 from trivec._model.integrity import sha256
 from trivec._model.manifest import Encoder, Manifest
 from trivec._system.threads import available_threads
@@ -444,7 +445,7 @@ def main() -> None:
         shown.append(table)
         print(table.markdown(), flush=True)
 
-    measure(args, manifest_module.read(args.folder), show)
+    measure(args, manifest_file.read(args.folder), show)
     args.out.mkdir(parents=True, exist_ok=True)
     stem = args.out / (f"{args.name}-quick" if args.quick else args.name)
     title = "# int8 against fp32" + (" (--quick: a check, not a result)" if args.quick else "")
@@ -471,7 +472,7 @@ def _arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if not (args.folder / manifest_module.FILE_NAME).is_file():
         parser.error(f"{args.folder} has no {manifest_module.FILE_NAME}. Type: trivec export MODEL {args.folder}")
-    if missing := set(PRECISIONS) - set(manifest_module.read(args.folder).precisions()):
+    if missing := set(PRECISIONS) - set(manifest_file.read(args.folder).precisions()):
         parser.error(f"{args.folder} lacks {', '.join(sorted(missing))}. Type: trivec export MODEL {args.folder}")
     if not (args.data / "corpus.jsonl").is_file():
         parser.error(f"{args.data} has no corpus.jsonl. Pass --data with the folder of BEIR's SciFact.")

@@ -61,7 +61,8 @@ def export(
         GateError: a variant is not faithful to torch. The others are written all the same, unless fp32 is the one.
     """
     _check_packages()
-    from trivec_export._export import Request, run
+    from trivec_export._export import run
+    from trivec_export._request import Request
 
     return run(
         Request(

@@ -14,7 +14,6 @@ import onnx
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trivec._encoders.hybrid import HybridVectors
 from trivec._encoders.pipeline import Pipeline
 from trivec._engine.session import Session
 from trivec._errors import ModelFormatError, NonFiniteError
@@ -22,10 +21,12 @@ from trivec._gate.texts import Text
 from trivec._model.integrity import describe
 from trivec._model.manifest import Encoder, Multi, Route
 from trivec._model.modules import TransformerSpec
-from trivec._pooling.dense import Floats, normalize
 from trivec._tokens.tokenizer import TextTokenizer
+from trivec._vectors.arrays import Floats, normalize
+from trivec._vectors.heads import HybridVectors
 from trivec_export._checkpoint import adapters
 from trivec_export._checkpoint.published import gte, jina, nomic
+from trivec_export._checkpoint.tokenizer import read_tokenizer, save_tokenizer, token_ids
 from trivec_export._reference.heads import (
     COLBERT_VECS,
     Head,
@@ -36,14 +37,7 @@ from trivec_export._reference.heads import (
     read_linear,
 )
 from trivec_export._reference.torch_model import load
-from trivec_export._reference.torch_vectors import (
-    TorchSession,
-    read_tokenizer,
-    save_tokenizer,
-    token_ids,
-    usable_positions,
-    vectors,
-)
+from trivec_export._reference.torch_vectors import TorchSession, usable_positions, vectors
 from trivec_export._trace.trace import trace
 
 Ids = list[npt.NDArray[np.int64]]

@@ -3,63 +3,36 @@
 import dataclasses
 import importlib.metadata
 import shutil
-import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from packaging.version import Version
 
-from trivec._errors import GateError, InputError, ModelFormatError
+from trivec._errors import GateError, InputError
 from trivec._gate.texts import verification_texts
-from trivec._gate.verify import Check
-from trivec._model import manifest as manifest_module
 from trivec._model.checkpoint import Checkpoint, read_checkpoint
 from trivec._model.derived import rename_step_arrays
 from trivec._model.integrity import describe
-from trivec._model.manifest import FAMILIES as _FAMILIES
-from trivec._model.manifest import PRECISIONS, Encoder, Manifest, Route, Variant
+from trivec._model.manifest import PRECISIONS, Manifest, Route, Variant
 from trivec._model.source import Folder
-from trivec._pooling.dense import Floats
-from trivec_export._checkpoint.fetch import Fetched, fetch
+from trivec._vectors.arrays import Floats
+from trivec_export._checkpoint.fetch import fetch
 from trivec_export._checkpoint.query_table import Table, make_table
 from trivec_export._checkpoint.tasks import split_tasks
 from trivec_export._checkpoint.weights import read_weights
 from trivec_export._draft import Part, make_part
+from trivec_export._folder.manifest import dim_of, keep, manifest_of, with_variants, write_manifest
 from trivec_export._folder.new_folder import check_new, new_folder
 from trivec_export._folder.report import FILE_NAME as REPORT
 from trivec_export._folder.report import cuda_line, render
 from trivec_export._gate.texts import calibration_texts, sample
-from trivec_export._gate.verify import record, verify
+from trivec_export._gate.verify import verify
 from trivec_export._progress import Progress
+from trivec_export._request import FAMILIES, MIN_TEXTS, Request, Verdicts
 from trivec_export._variants.write import EMULATED, Written, write_variant
 
-FAMILIES = ("auto", *_FAMILIES)
-_TOOLS = ("trivec", "torch", "transformers", "optimum", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
 _TESTED = {"torch": (2, 13), "transformers": (5, 24)}
 """The last releases that the exporter, which leans on their inside, was tested with."""
-_ARRAYS = "arrays.npz"
-MIN_TEXTS = 64
-
-Verdicts = dict[str, dict[str, Check]]
-"""By precision, then by encoder."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for."""
-
-    model: str
-    out: Path
-    family: str
-    precisions: tuple[str, ...]
-    calibration: Path | None
-    revision: str | None
-    trust_remote_code: bool
-    token: str | bool | None
-    max_texts: int | None = None
-    tasks: tuple[str, ...] | None = None
 
 
 def run(request: Request, *, quiet: bool) -> Path:
@@ -107,14 +80,14 @@ def run(request: Request, *, quiet: bool) -> Path:
         tables = _tables(fetched.folder, checkpoint, parts, folder)
         arrays |= {f"{name}.weights": table.weights for name, table in tables.items()}
         variants = {name: {p: w.variant for p, w in have.items()} for name, have in written.items()}
-        manifest = _describe(request, fetched, checkpoint, folder, parts, tables, arrays)
+        manifest = manifest_of(request, fetched, checkpoint, folder, parts, tables, arrays)
         verdicts = _verify_all(folder, manifest, parts, variants, progress)
         failed = {p: v for p, v in verdicts.items() if any(verdict.failed for verdict in v.values())}
         _show(progress, variants, verdicts)
         if "fp32" in failed or len(failed) == len(verdicts):
             raise GateError(f"{_complaint(failed, written)} Nothing was written.")
         cuda = {name: have["fp16"].cuda for name, have in written.items() if "fp16" in have}
-        _keep(folder, manifest, variants, cuda, {p: v for p, v in verdicts.items() if p not in failed})
+        keep(folder, manifest, variants, cuda, {p: v for p, v in verdicts.items() if p not in failed})
         (folder / REPORT).write_text(render(manifest, written, verdicts), encoding="utf-8")
     progress.say(f"wrote {request.out}")
     if failed:
@@ -162,87 +135,9 @@ def _step_arrays(folder: Path, routes: Iterable[Route]) -> dict[str, Floats]:
     return arrays
 
 
-def _describe(
-    request: Request,
-    fetched: Fetched,
-    checkpoint: Checkpoint,
-    folder: Path,
-    parts: Mapping[str, Part],
-    tables: Mapping[str, Table],
-    arrays: Mapping[str, Floats],
-) -> Manifest:
-    """The manifest, as yet without variants; writes arrays.npz."""
-    stored = dict(arrays)
-    for part in parts.values():
-        for route, (raw, unit) in part.ranges.items():
-            stored |= {f"{route}.ranges": raw, f"{route}.normalized_ranges": unit}
-    np.savez(folder / _ARRAYS, **stored)  # type: ignore[arg-type]  # numpy's stub takes allow_pickle for one of them
-    made = {name: route for part in parts.values() for name, route in part.routes.items()}
-    routes = {name: made.get(name, route) for name, route in checkpoint.routes.items()}
-    encoders = {name: part.encoder for name, part in parts.items()}
-    return Manifest(
-        family=checkpoint.family,
-        dim=_dim(parts),
-        encoders=encoders | {name: table.encoder for name, table in tables.items()},
-        routes=routes,
-        default_route=checkpoint.default_route,
-        prompts=checkpoint.prompts,
-        default_prompt_name=checkpoint.default_prompt_name,
-        similarity=checkpoint.similarity,
-        truncate_dim=checkpoint.truncate_dim,
-        max_active_dims=checkpoint.max_active_dims,
-        arrays=describe(folder, _ARRAYS),
-        source={
-            "name": fetched.name,
-            "revision": fetched.revision,
-            "weights": "safetensors" if _has_safetensors(fetched, checkpoint) else "pytorch_model.bin",
-            "calibration_texts": len(next(iter(parts.values())).calibration.texts),
-            "own_calibration": request.calibration is not None,
-        },
-        tools={name: version for name in _TOOLS if (version := _version(name))},
-    )
-
-
-def _dim(parts: Mapping[str, Part]) -> int:
-    """Numbers of a dense vector, or terms of a sparse row."""
-    references = [vectors for part in parts.values() for vectors in part.reference.values()]
-    dims = {int(v.dense.shape[1]) for v in references if v.dense is not None}
-    dims = dims or {v.sparse.dim for v in references if v.sparse is not None}
-    if len(dims) != 1:
-        raise ModelFormatError(f"the routes give vectors of different widths: {sorted(dims)}. Expected one.")
-    return dims.pop()
-
-
 def _tables(folder: Path, checkpoint: Checkpoint, parts: Mapping[str, Part], out: Path) -> dict[str, Table]:
     """The query sides that need no graph."""
-    return {name: make_table(name, folder, spec, _dim(parts), out) for name, spec in checkpoint.tables.items()}
-
-
-def _has_safetensors(fetched: Fetched, checkpoint: Checkpoint) -> bool:
-    return all(any((fetched.folder / spec.folder).glob("*.safetensors")) for spec in checkpoint.transformers.values())
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _with_variants(
-    manifest: Manifest,
-    variants: Mapping[str, Mapping[str, Variant]],
-    cuda: Mapping[str, Variant | None] = types.MappingProxyType({}),
-) -> Manifest:
-    encoders: dict[str, Encoder] = {
-        name: dataclasses.replace(encoder, variants=variants.get(name, {}), cuda=cuda.get(name))
-        for name, encoder in manifest.encoders.items()
-    }
-    return dataclasses.replace(manifest, encoders=encoders)
-
-
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    (folder / manifest_module.FILE_NAME).write_text(manifest_module.dumps(manifest), encoding="utf-8")
+    return {name: make_table(name, folder, spec, dim_of(parts), out) for name, spec in checkpoint.tables.items()}
 
 
 def _verify_all(
@@ -254,7 +149,7 @@ def _verify_all(
 ) -> Verdicts:
     """Every precision through the runtime; fp16 through the float32 graph that rounds as it does."""
     verdicts = {}
-    _write_manifest(folder, _with_variants(manifest, variants))
+    write_manifest(folder, with_variants(manifest, variants))
     for precision in next(iter(variants.values())):
         with progress.step(f"verify {precision}"):
             if precision != "fp16":
@@ -265,7 +160,7 @@ def _verify_all(
                 (emulated / ref.path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(folder / ref.path, emulated / ref.path)
             stand_in = {name: {"fp32": _emulated_variant(emulated, have[precision])} for name, have in variants.items()}
-            _write_manifest(emulated, _with_variants(manifest, stand_in))
+            write_manifest(emulated, with_variants(manifest, stand_in))
             verdicts[precision] = verify(emulated, parts, precision, stored_as="fp32")
             shutil.rmtree(emulated)
     return verdicts
@@ -274,31 +169,6 @@ def _verify_all(
 def _emulated_variant(folder: Path, variant: Variant) -> Variant:
     """The fp16 variant's entry for the float32 graph of the same file names."""
     return dataclasses.replace(variant, files=tuple(describe(folder, ref.path) for ref in variant.files), needs=())
-
-
-def _keep(
-    folder: Path,
-    manifest: Manifest,
-    variants: Mapping[str, Mapping[str, Variant]],
-    cuda: Mapping[str, Variant | None],
-    passed: Verdicts,
-) -> None:
-    """Write the final manifest with gate figures, and delete the files of variants that failed.
-
-    A graph for CUDA has no gate: nothing here has run it. It goes where its fp16 variant goes.
-    """
-    kept: dict[str, dict[str, Variant]] = {name: {} for name in variants}
-    for name, have in variants.items():
-        for precision, variant in have.items():
-            if precision in passed:
-                status = "emulated" if precision == "fp16" else "measured"
-                gate = record(passed[precision][name], status)
-                kept[name][precision] = dataclasses.replace(variant, gate=gate)
-                continue
-            graph = cuda.get(name) if precision == "fp16" else None
-            for path in {ref.path for ref in (*variant.files, *(graph.files if graph else ()))}:
-                (folder / path).unlink()
-    _write_manifest(folder, _with_variants(manifest, kept, cuda if "fp16" in passed else {}))
 
 
 def _complaint(failed: Verdicts, written: Mapping[str, Mapping[str, Written]]) -> str:

@@ -1,8 +1,12 @@
 """Attributes that are replaced for the time of a trace and put back afterwards."""
 
+import logging
 import os
-from contextlib import ExitStack
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
+import transformers
 from torch import Tensor, nn
 
 
@@ -31,3 +35,27 @@ class Swaps(ExitStack):
         else:
             self.callback(os.environ.__setitem__, name, before)
         os.environ[name] = value
+
+
+TALKERS = ("torch.onnx", "torch.export", "onnxscript", "transformers", "optimum")
+"""Loggers that comment on every load and export."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep torch, transformers and onnxscript from writing to the terminal: what matters is raised, not logged."""
+    loggers = [logging.getLogger(name) for name in TALKERS]
+    levels = [logger.level for logger in loggers]
+    bars = transformers.logging.is_progress_bar_enabled()
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    transformers.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            transformers.logging.enable_progress_bar()

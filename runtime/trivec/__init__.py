@@ -6,7 +6,7 @@ vectors = encoder.encode(["first text", "second text"])  # (2, dim) float32
 
 from trivec._concurrency.batcher import Batcher
 from trivec._encoders.dense import DenseEncoder
-from trivec._encoders.hybrid import HybridEncoder, HybridVectors
+from trivec._encoders.hybrid import HybridEncoder
 from trivec._encoders.sparse import SparseEncoder
 from trivec._encoders.static import StaticEncoder
 from trivec._errors import (
@@ -25,15 +25,10 @@ from trivec._errors import (
 )
 from trivec._export import export
 from trivec._load import load
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
-from trivec._vectors.quantized_search import (
-    dequantize_embeddings,
-    hamming_distance,
-    int8_scores,
-    quantize_embeddings,
-    rescore,
-    search_quantized,
-)
+from trivec._vectors.quantize import dequantize_embeddings, quantize_embeddings
+from trivec._vectors.quantized_search import hamming_distance, int8_scores, rescore, search_quantized
 from trivec._vectors.sparse import SparseVector, SparseVectors
 from trivec._version import __version__
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from trivec._errors import GateError, MissingExtraError, ModelNotFoundError
 from trivec._model.checkpoint import read_checkpoint
+from trivec._model.find import find
+from trivec._model.hub import Repository
 from trivec._model.json_files import read_object
 from trivec._model.manifest import FILE_NAME
-from trivec._model.source import Folder, Repository, Source, find
+from trivec._model.source import Folder, Source
 from trivec._model.static_model import refuse_static, static_spec
 from trivec._system.home import home
 

@@ -8,8 +8,9 @@ from trivec._encoders.load_options import LoadOptions
 from trivec._engine.devices import parse_providers
 from trivec._engine.session import available_devices
 from trivec._errors import ModelNotFoundError
-from trivec._loading.open_model import check_arguments, open_model, read_manifest, wanted
-from trivec._model.source import find
+from trivec._loading.choice import check_arguments, wanted
+from trivec._loading.open_model import open_model, read_manifest
+from trivec._model.find import find
 
 
 def load(

@@ -23,13 +23,13 @@ from sparse_models import masked_lm, small_tokenizer
 from torch import nn
 from transformers import BertForMaskedLM
 
+from trivec._gate.checks import Check
 from trivec._gate.figures import Figures
-from trivec._gate.verify import Check
-from trivec._model import manifest as manifest_module
+from trivec._model import manifest_file
 from trivec._model.integrity import describe
 from trivec._model.manifest import Encoder, Manifest, Route, Variant
-from trivec_export import _export
 from trivec_export._draft import Part, Tokenized
+from trivec_export._folder import manifest as manifest_module
 from trivec_export._folder import report
 from trivec_export._graph.save import save_graph
 from trivec_export._reference.heads import Head, Hybrid, PooledLogits, TokenEmbeddings
@@ -407,8 +407,8 @@ def test_a_graph_for_cuda_stays_and_goes_with_fp16(tmp_path: Path, passed: bool)
     manifest = Manifest("dense", HIDDEN, {"main": main}, {"default": Route()}, "default")
     figures = Figures(1.0, 1.0, 1.0, 0.0, {}, 0)
     checks = {"fp16": {"main": Check("fp16", "cpu", "default", figures, [], "", 1, 0.0)}} if passed else {}
-    _export._keep(tmp_path, manifest, {"main": {"fp16": variant}}, {"main": cuda}, checks)
-    kept = manifest_module.read(tmp_path).encoders["main"]
+    manifest_module.keep(tmp_path, manifest, {"main": {"fp16": variant}}, {"main": cuda}, checks)
+    kept = manifest_file.read(tmp_path).encoders["main"]
     assert (kept.cuda == cuda, "fp16" in kept.variants) == (passed, passed)
     names = ["model_fp16.onnx", "model_fp16.onnx.data", "model_fp16_cuda.onnx"]
     assert sorted(path.name for path in (tmp_path / "onnx").iterdir()) == (names if passed else [])

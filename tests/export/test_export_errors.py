@@ -17,7 +17,7 @@ from architectures import make
 from safetensors.torch import load_file, save_file
 
 import trivec
-from trivec_export import _export
+from trivec_export import _export, _request
 from trivec_export._reference.torch_model import load
 from trivec_export._variants import write
 from trivec_export._variants.int8.quantize import Quantized
@@ -143,7 +143,7 @@ def test_an_unfaithful_int8_is_refused_and_the_others_are_left(
         trivec.GateError, match=r"int8 is not faithful to torch: .*worst for the text '.*written with fp32"
     ):
         _export.run(
-            _export.Request(str(bert), tmp_path / "out", "auto", ("fp32", "int8"), None, None, False, None, 64),
+            _request.Request(str(bert), tmp_path / "out", "auto", ("fp32", "int8"), None, None, False, None, 64),
             quiet=True,
         )
     manifest = json.loads((tmp_path / "out" / "trivec.json").read_text())

@@ -23,8 +23,8 @@ from trivec._gate import verify
 from trivec._gate.figures import BOUNDS, HEADS
 from trivec._gate.texts import verification_texts
 from trivec._inspect.info import info
-from trivec._loading import open_model
-from trivec._model import manifest as manifest_module
+from trivec._loading import choice
+from trivec._model import manifest_file
 from trivec_export._variants.cuda.check import difference
 from trivec_export._variants.cuda.graph import CudaGraph
 
@@ -87,7 +87,7 @@ def test_the_adapters_give_the_references_vectors(minilm: Path, minilm_checkpoin
 
 
 def test_an_exported_folder_names_its_graph_for_cuda(minilm: Path) -> None:
-    manifest = manifest_module.read(minilm)
+    manifest = manifest_file.read(minilm)
     encoder = manifest.encoders["main"]
     cuda, half = encoder.cuda, encoder.variants["fp16"]
     assert cuda is not None
@@ -148,11 +148,11 @@ def test_the_graph_for_cuda_is_not_taken_before_it_has_passed(
     assert re.search(
         r"fp16 CUDA +45\.\d MB, packed; proven on a machine by: trivec verify --device cuda", info(str(folder))
     )
-    cuda = manifest_module.read(folder).encoders["main"].cuda
+    cuda = manifest_file.read(folder).encoders["main"].cuda
     assert cuda is not None
     digests, device = [ref.sha256 or "" for ref in cuda.files], Device("cuda")
     monkeypatch.setattr(approvals, "cuda_name", lambda index: f"GPU {index}")
-    chosen = partial(open_model._chosen, manifest_module.read(folder).encoders["main"], "fp16")
+    chosen = partial(choice.graph_for, manifest_file.read(folder).encoders["main"], "fp16")
     assert chosen(device, "auto").variants["fp16"].layout == "rows"
     note = approvals.approve(digests, device, {"cosine_min": 0.9999})
     assert note is not None

@@ -14,13 +14,14 @@ from small_graph import HIDDEN, VOCAB, Builder, Floats, array, cosine, encoder, 
 
 from trivec._errors import InputError, NonFiniteError
 from trivec._gate.texts import verification_texts
+from trivec_export._checkpoint.tokenizer import token_ids
 from trivec_export._gate.texts import calibration_texts
+from trivec_export._graph.run import open_session
 from trivec_export._reference.torch_model import load
-from trivec_export._reference.torch_vectors import token_ids
 from trivec_export._trace.trace import trace
 from trivec_export._variants import half as half_module
 from trivec_export._variants.half import LIMIT, convert_half, emulate_half
-from trivec_export._variants.int8.calibrate import open_session, pooled
+from trivec_export._variants.int8.calibrate import pooled
 
 
 def run(model: onnx.ModelProto, ids: NDArray[np.int64], *, optimize: bool = True) -> Floats:

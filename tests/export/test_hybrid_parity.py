@@ -18,11 +18,12 @@ from scipy.sparse import csr_array
 from test_gte import MULTILINGUAL, Published, draw, write
 
 import trivec
-from trivec._encoders.hybrid import HybridEncoder, HybridVectors
+from trivec._encoders.hybrid import HybridEncoder
 from trivec._engine.session import Session
 from trivec._gate import verify
 from trivec._gate.figures import HEADS
 from trivec._gate.texts import verification_texts
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
 from trivec.integrations import milvus

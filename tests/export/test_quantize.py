@@ -13,8 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from small_graph import HIDDEN, INNER, VOCAB, Builder, Floats, array, cosine, encoder, set_array, texts
 
 from trivec._errors import InputError, NonFiniteError
+from trivec_export._graph.run import open_session, random_texts
 from trivec_export._variants.int8.assemble import assemble
-from trivec_export._variants.int8.calibrate import Channels, open_session, pooled, random_texts
+from trivec_export._variants.int8.calibrate import Channels, pooled
 from trivec_export._variants.int8.linears import View, groups
 from trivec_export._variants.int8.quantize import Quantized, _fit_all, held_out, quantize
 from trivec_export._variants.int8.smooth import affine, dequantized, fit, quantize_rows, split_rows, spread

@@ -21,7 +21,7 @@ from sentence_transformers.sparse_encoder.modules import SparseAutoEncoder, Spar
 
 import trivec
 from trivec import ModelFormatError, ModelNotFoundError
-from trivec._model import manifest as manifest_module
+from trivec._model import manifest_file
 from trivec._model.checkpoint import TableSpec
 from trivec_export._checkpoint.query_table import make_table
 from trivec_export._reference.heads import read_linear
@@ -363,16 +363,16 @@ def manifest(family: str, sparse: Any = None, multi: Any = None, **changes: Any)
 
 
 def test_manifests_that_are_right() -> None:
-    found = manifest_module.loads(manifest("splade", SPLADE, max_active_dims=8))
+    found = manifest_file.loads(manifest("splade", SPLADE, max_active_dims=8))
     assert found.max_active_dims == 8
-    assert manifest_module.loads(manifest_module.dumps(found)) == found
-    assert manifest_module.loads(manifest("splade", TABLE)).routes["default"].sparse is not None
-    both = manifest_module.loads(manifest("bge-m3", LEXICAL, MULTI)).routes["default"]
+    assert manifest_file.loads(manifest_file.dumps(found)) == found
+    assert manifest_file.loads(manifest("splade", TABLE)).routes["default"].sparse is not None
+    both = manifest_file.loads(manifest("bge-m3", LEXICAL, MULTI)).routes["default"]
     assert both.sparse is not None
     assert both.multi is not None
     assert both.sparse.dropped_ids == (0, 1)
     assert (both.multi.skip, both.multi.normalize) == (1, True)
-    assert manifest_module.loads(manifest("mgte", LEXICAL)).routes["default"].multi is None
+    assert manifest_file.loads(manifest("mgte", LEXICAL)).routes["default"].multi is None
 
 
 @pytest.mark.parametrize(
@@ -404,13 +404,13 @@ def test_manifests_that_are_right() -> None:
 )
 def test_heads_that_a_manifest_cannot_have(given: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ModelFormatError, match=message):
-        manifest_module.loads(manifest(*given))
+        manifest_file.loads(manifest(*given))
 
 
 @pytest.mark.parametrize("count", [0, -1, True, 2.5, "8"])
 def test_counts_that_a_manifest_cannot_have(count: Any) -> None:
     with pytest.raises(ModelFormatError, match="max_active_dims"):
-        manifest_module.loads(manifest("splade", SPLADE, max_active_dims=count))
+        manifest_file.loads(manifest("splade", SPLADE, max_active_dims=count))
 
 
 def test_a_count_that_a_checkpoint_cannot_have(copy: Callable[[str], Path]) -> None:

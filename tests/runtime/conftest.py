@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from trivec._model import manifest as manifest_module
+from trivec._model import manifest_file
 from trivec._model.integrity import describe
 from trivec._model.manifest import Encoder, FileRef, Manifest, Pooling, Route, Variant
 
@@ -98,7 +99,7 @@ def write_tiny_model(folder: Path) -> TinyModel:
         source={"name": "tests/tiny", "revision": "0123abc"},
         tools={"onnx": onnx.__version__},
     )
-    (folder / manifest_module.FILE_NAME).write_text(manifest_module.dumps(manifest), encoding="utf-8")
+    (folder / manifest_module.FILE_NAME).write_text(manifest_file.dumps(manifest), encoding="utf-8")
     return TinyModel(folder, weights, ranges, normalized)
 
 

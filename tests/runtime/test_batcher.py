@@ -21,7 +21,7 @@ import torch
 
 import trivec
 from trivec import Batcher, BusyError, InputError, NonFiniteError, TruncationError
-from trivec._encoders.hybrid import HybridVectors
+from trivec._vectors.heads import HybridVectors
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import TinyModel

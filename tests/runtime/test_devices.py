@@ -13,11 +13,11 @@ import trivec
 from trivec import InputError, ProviderError
 from trivec._cli.main import main
 from trivec._concurrency import placement
-from trivec._engine import open_session
+from trivec._engine import cuda_libraries, open_session
 from trivec._engine.cuda_advice import explain
 from trivec._engine.devices import Device, Provider, cuda_options, device_of, parse_device, parse_providers
 from trivec._engine.session import probe_providers
-from trivec._loading import open_model
+from trivec._loading import choice
 
 TEXTS = ["a cat", "the old dog ran under the red house on the hill", "a boat", "", "find the small bird"]
 SHAPE_OPS = ("Shape", "Gather", "Concat")
@@ -26,7 +26,7 @@ SHAPE_OPS = ("Shape", "Gather", "Concat")
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has said nothing yet."""
-    monkeypatch.setattr(open_model, "_said", set())
+    monkeypatch.setattr(choice, "_warned", set())
     monkeypatch.setattr(open_session, "cuda_count", lambda: 1)
 
 
@@ -206,7 +206,7 @@ def test_libraries_of_another_version_by_what_preloading_says() -> None:
 def test_what_other_threads_print_meanwhile_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     import threading
 
-    with open_session._heard() as heard:
+    with cuda_libraries.captured() as heard:
         print("mine")
         other = threading.Thread(target=print, args=("theirs",))
         other.start()
@@ -314,11 +314,11 @@ def test_the_cpu_by_hand_is_the_cpu(tiny_folder: Path) -> None:
 def test_variants_of_providers_by_hand() -> None:
     cpu, cuda, other = (device_of([Provider(name, {})]) for name in (CPU, CUDA, OPENVINO))
     have = ["fp32", "fp16", "int8"]
-    assert open_model._attempts(cuda, "auto", have, ["cpu"], "m") == [(cuda, "fp16")]
-    assert open_model._attempts(other, "auto", have, ["cpu"], "m") == [(other, "fp32")]
-    assert open_model._attempts(other, "int8", have, ["cpu"], "m") == [(other, "int8")]
+    assert choice.candidates(cuda, "auto", have, ["cpu"], "m") == [(cuda, "fp16")]
+    assert choice.candidates(other, "auto", have, ["cpu"], "m") == [(other, "fp32")]
+    assert choice.candidates(other, "int8", have, ["cpu"], "m") == [(other, "int8")]
     with pytest.raises(ProviderError, match="fp16 is not run on cpu"):
-        open_model._attempts(cpu, "fp16", have, ["cpu"], "m")
+        choice.candidates(cpu, "fp16", have, ["cpu"], "m")
 
 
 def test_a_pickle_opens_the_same_providers(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:

@@ -31,6 +31,7 @@ import trivec
 from trivec import DenseEncoder, InputError, ModelFormatError, NonFiniteError, TruncationError
 from trivec._encoders.dense import EncodeOptions
 from trivec._model import manifest as manifest_module
+from trivec._model import manifest_file
 from trivec._model.integrity import describe
 from trivec._model.manifest import Encoder, FileRef, Manifest, Pooling, Route, Step
 
@@ -59,11 +60,11 @@ def folder(tiny_folder: Path, tmp_path: Path) -> Path:
 
 def rewrite(folder: Path, change: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> Path:
     """Change a folder's manifest, and bring its digests up to date with the files."""
-    manifest = change(manifest_module.read(folder))
+    manifest = change(manifest_file.read(folder))
     encoders = {name: _described(folder, encoder) for name, encoder in manifest.encoders.items()}
     arrays = None if manifest.arrays is None else describe(folder, manifest.arrays.path)
     manifest = dataclasses.replace(manifest, encoders=encoders, arrays=arrays)
-    (folder / manifest_module.FILE_NAME).write_text(manifest_module.dumps(manifest), encoding="utf-8")
+    (folder / manifest_module.FILE_NAME).write_text(manifest_file.dumps(manifest), encoding="utf-8")
     return folder
 
 
@@ -534,7 +535,7 @@ def test_pooling_and_steps_of_a_manifest_run_over_a_graph_that_pools(folder: Pat
     model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("sentence_embedding", 1, ["batch", 12]))
     onnx.save_model(model, path)
     variant = dataclasses.replace(
-        manifest_module.read(folder).encoders["main"].variants["fp32"], output="sentence_embedding"
+        manifest_file.read(folder).encoders["main"].variants["fp32"], output="sentence_embedding"
     )
     rewrite(folder, with_encoder(variants={"fp32": variant}))
     rewrite(folder, with_route(pooling=None, steps=(Step("normalize"),)))

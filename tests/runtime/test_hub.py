@@ -27,7 +27,7 @@ from onnx import numpy_helper
 
 import trivec
 from trivec import DenseEncoder, IntegrityError, ModelNotFoundError
-from trivec._model import manifest as manifest_module
+from trivec._model import manifest_file
 from trivec._model.integrity import describe
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def other_files(tiny_folder: Path, tmp_path: Path) -> Files:
     model.producer_name = "other"
     onnx.save_model(model, path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
     text = (folder / "trivec.json").read_text()
-    manifest = manifest_module.read(folder)
+    manifest = manifest_file.read(folder)
     for ref in manifest.encoders["main"].variants["fp32"].files:
         new = describe(folder, ref.path)
         text = text.replace(str(ref.sha256), str(new.sha256)).replace(

@@ -11,8 +11,7 @@ import pytest
 
 import trivec
 from trivec import IntegrityError, ModelFormatError
-from trivec._model import integrity
-from trivec._model import manifest as manifest_module
+from trivec._model import integrity, manifest_file
 from trivec._model.integrity import check, describe, sha256
 from trivec._model.manifest import FileRef
 
@@ -82,9 +81,9 @@ def test_a_file_of_another_variant_is_not_looked_at(folder: Path, tiny_model: "T
 
 def test_arrays_that_are_no_npz(folder: Path) -> None:
     (folder / "arrays.npz").write_bytes(b"not a zip file")
-    manifest = manifest_module.read(folder)
+    manifest = manifest_file.read(folder)
     damaged = dataclasses.replace(manifest, arrays=describe(folder, "arrays.npz"))
-    (folder / "trivec.json").write_text(manifest_module.dumps(damaged), encoding="utf-8")
+    (folder / "trivec.json").write_text(manifest_file.dumps(damaged), encoding="utf-8")
     with pytest.raises(ModelFormatError, match=r"arrays\.npz is no readable \.npz file"):
         load(folder)
 

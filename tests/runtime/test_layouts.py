@@ -11,13 +11,15 @@ import pytest
 
 import trivec
 from trivec import InputError, ModelFormatError, ProviderError
-from trivec._encoders.pipeline import Pipeline, Selection
+from trivec._encoders.pipeline import Pipeline
 from trivec._engine.devices import Device
 from trivec._engine.memory import Budget
-from trivec._engine.mixed_feeds import POOLED, feeds_of, padded_length, plan_mixed, pool_weights, run_mixed
+from trivec._engine.mixed_feeds import POOLED, feeds_of, run_mixed
 from trivec._model.manifest import POOLING_MODES, Encoder, FileRef, Multi, Pooling, Sparse
-from trivec._pooling.dense import pool
-from trivec._tokens.tokenizer import Batch
+from trivec._pooling.dense import pool, pool_weights
+from trivec._pooling.heads import Selection
+from trivec._tokens.batch import Batch
+from trivec._tokens.plan import padded_length, plan_mixed
 
 LENGTHS = (5, 1, 33, 2, 17, 9, 1, 31, 64, 65)
 LINEAR = tuple(mode for mode in POOLING_MODES if mode != "max")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from trivec import ModelFormatError
-from trivec._model.manifest import FORMAT, Encoder, FileRef, Manifest, Pooling, Route, Step, Variant, dumps, loads, read
+from trivec._model.manifest import FORMAT, Encoder, FileRef, Manifest, Pooling, Route, Step, Variant
+from trivec._model.manifest_file import dumps, loads, read
 
 SMALL = Manifest(
     family="dense",

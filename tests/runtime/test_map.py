@@ -24,12 +24,13 @@ from trivec import HybridVectors, MultiVectors, SparseVectors, store
 from trivec import map as maps
 from trivec._cli.main import main
 from trivec._errors import InputError, MissingExtraError, NonFiniteError
+from trivec._vectors.heads import parts_of
 from trivec.map._page import centered
 from trivec.map._pca import pca
 from trivec.map._pca_sparse import pca_sparse
 from trivec.map._points import project
 from trivec.store._parquet import write_parquet
-from trivec.store._schema import Block, Head, Layout, parts_of
+from trivec.store._schema import Block, Head, Layout
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import TinyModel

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from trivec import InputError
-from trivec._pooling.dense import Floats
 from trivec._vectors import multi as multi_module
+from trivec._vectors.arrays import Floats
 from trivec._vectors.multi import MultiVectors
 
 SIZES = [((1,), (1,), 1), ((3,), (5, 2), 7), ((2, 9, 1, 4), (3, 1, 17, 8, 2), 33), ((40, 3), (1,) * 30, 5)]

@@ -33,8 +33,9 @@ from packaging.requirements import Requirement
 import trivec
 from trivec import DenseEncoder, IntegrityError, ProviderError
 from trivec._cli.main import main
-from trivec._loading import open_model
+from trivec._loading import choice
 from trivec._model import manifest as manifest_module
+from trivec._model import manifest_file
 from trivec._model.integrity import describe
 from trivec._model.manifest import Manifest, Variant
 
@@ -68,7 +69,7 @@ def python(code: str | Path, *arguments: object, timeout: float = 60, **environm
 
 def rewrite(folder: Path, variants: dict[str, Variant] | None = None, **changes: Any) -> None:
     """Change the variants and fields of the encoder, and bring the digests up to date with the files."""
-    manifest = manifest_module.read(folder)
+    manifest = manifest_file.read(folder)
     encoder = manifest.encoders["main"]
     described = {
         name: dataclasses.replace(variant, files=tuple(describe(folder, ref.path) for ref in variant.files))
@@ -77,7 +78,7 @@ def rewrite(folder: Path, variants: dict[str, Variant] | None = None, **changes:
     changed: Manifest = dataclasses.replace(
         manifest, encoders={"main": dataclasses.replace(encoder, variants=described, **changes)}
     )
-    (folder / manifest_module.FILE_NAME).write_text(manifest_module.dumps(changed), encoding="utf-8")
+    (folder / manifest_module.FILE_NAME).write_text(manifest_file.dumps(changed), encoding="utf-8")
 
 
 @pytest.fixture
@@ -204,7 +205,7 @@ def wide(tiny_model: "TinyModel", tmp_path_factory: pytest.TempPathFactory) -> P
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     (folder / "onnx/model.onnx.data").unlink()
     onnx.save_model(model, folder / "onnx/model.onnx")
-    fp32 = manifest_module.read(folder).encoders["main"].variants["fp32"]
+    fp32 = manifest_file.read(folder).encoders["main"].variants["fp32"]
     only = {"fp32": dataclasses.replace(fp32, files=(describe(folder, "onnx/model.onnx"),))}
     rewrite(folder, only, max_seq_length=512, max_positions=512)
     return folder
@@ -321,7 +322,7 @@ def test_row_24_int8_of_a_single_query_finds_what_float32_finds(tiny_folder: Pat
 
 def test_row_11_half_precision_is_never_chosen_on_a_cpu(folder: Path, tiny_model: "TinyModel") -> None:
     """11: fp16 on a CPU, where casts make it up to four times slower."""
-    have = manifest_module.read(folder).encoders["main"].variants
+    have = manifest_file.read(folder).encoders["main"].variants
     half = dataclasses.replace(have["fp32"], needs=("cuda",))
     expected: dict[tuple[str, ...], str] = {("fp16", "fp32", "int8"): "fp32", ("fp16", "int8"): "int8"}
     for variants, chosen in expected.items():
@@ -349,7 +350,7 @@ def cuda_in_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
     monkeypatch.setattr(onnxruntime, "InferenceSession", WithoutCuda)
-    monkeypatch.setattr(open_model, "_said", set())
+    monkeypatch.setattr(choice, "_warned", set())
 
 
 @pytest.mark.usefixtures("cuda_in_name_only")

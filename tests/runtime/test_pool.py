@@ -15,7 +15,8 @@ from sentence_transformers.util.quantization import quantize_embeddings
 
 from trivec import InputError
 from trivec._model.manifest import ACTIVATIONS, POOLING_MODES, Pooling, Step
-from trivec._pooling.dense import Floats, apply_steps, normalize, pool
+from trivec._pooling.dense import apply_steps, pool
+from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.quantize import OUTPUT_PRECISIONS, check_output_precision, quantize_vectors
 from trivec._vectors.similarity import FUNCTIONS, as_rows
 

@@ -14,8 +14,8 @@ from sentence_transformers.util import quantization as reference
 
 import trivec
 from trivec import InputError
-from trivec._pooling.dense import Floats
-from trivec._vectors import quantized_search
+from trivec._vectors import quantize
+from trivec._vectors.arrays import Floats
 
 Array = npt.NDArray[Any]
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
@@ -228,7 +228,7 @@ def popcount(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("block", [1, 3000, 1 << 23])
 def test_hamming_distance(popcount: None, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantized_search, "_BLOCK_BYTES", block)
+    monkeypatch.setattr(quantize, "_BLOCK_BYTES", block)
     for n, m, dim in [*SHAPES, (3, 0, 9), (0, 3, 9)]:
         a, b = randoms(n, dim), randoms(m, dim, seed=1)
         expected = ((a > 0)[:, None] != (b > 0)[None]).sum(2)  # (N, M)
@@ -252,7 +252,7 @@ def test_hamming_distance_of_views_and_single_rows() -> None:
 @pytest.mark.parametrize("query_type", ["float32", "float64", "int8", "uint8"])
 @pytest.mark.parametrize("block", [1, 1000, 1 << 23])
 def test_int8_scores(corpus_type: str, query_type: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantized_search, "_BLOCK_BYTES", block)
+    monkeypatch.setattr(quantize, "_BLOCK_BYTES", block)
     for n, m, dim in [*SHAPES, (3, 0, 9), (0, 3, 9)]:
         ranges, corpus = ranges_of(dim), quantized(randoms(m, dim, seed=1), corpus_type)
         queries = randoms(n, dim).astype(query_type) if query_type[0] == "f" else quantized(randoms(n, dim), query_type)
@@ -299,7 +299,7 @@ def test_what_cannot_be_scored(call: Callable[[], Any], message: str) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("block", [1, 2000, 1 << 23])
 def test_rescore(precision: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantized_search, "_BLOCK_BYTES", block)
+    monkeypatch.setattr(quantize, "_BLOCK_BYTES", block)
     for n, m, dim in [*SHAPES, (0, 3, 9)]:
         queries, corpus = randoms(n, dim), quantized(randoms(m, dim, seed=1), precision)
         ids = np.random.default_rng(2).integers(0, m, (n, 17)).astype(np.uint64)
@@ -338,7 +338,7 @@ def _score(query: Floats, row: Array, precision: str) -> float:
 @pytest.mark.parametrize("precision", SMALL)
 @pytest.mark.parametrize("block", [1, 3000, 1 << 23])
 def test_search_quantized(popcount: None, precision: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantized_search, "_BLOCK_BYTES", block)
+    monkeypatch.setattr(quantize, "_BLOCK_BYTES", block)
     for n, m, dim in [*SHAPES, (0, 3, 9), (3, 200, 5)]:  # 5 bits: nearly all distances are ties
         queries, vectors = randoms(n, dim), randoms(m, dim, seed=1)
         corpus = quantized(vectors, precision)
@@ -360,7 +360,7 @@ def test_search_quantized(popcount: None, precision: str, block: int, monkeypatc
 def test_equal_rows_are_found_by_lower_id(precision: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = quantized(np.tile(randoms(1, 19), (count, 1)), precision)  # float32 BLAS gives equal rows unequal scores
     for block in (1, 500, 1 << 23):
-        monkeypatch.setattr(quantized_search, "_BLOCK_BYTES", block)
+        monkeypatch.setattr(quantize, "_BLOCK_BYTES", block)
         ids, scores = trivec.search_quantized(randoms(19, seed=3), corpus, precision, ranges_of(19), 9, 4)
         assert ids.tolist() == [list(range(9))]
         assert len(set(scores[0].tolist())) == 1

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from trivec import InputError
-from trivec._pooling.dense import Floats
 from trivec._pooling.sparse import check_max_active_dims, lexical_rows, sparse_rows, table_rows, top_active
+from trivec._vectors.arrays import Floats
 from trivec._vectors.sparse import SparseVectors
 
 torch = pytest.importorskip("torch")

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pytest
 
 from trivec import InputError, MissingExtraError
-from trivec._pooling.dense import Floats
 from trivec._vectors import csr
+from trivec._vectors.arrays import Floats
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
 scipy_sparse = pytest.importorskip("scipy.sparse")

@@ -21,11 +21,13 @@ import trivec
 from trivec import InputError, ModelFormatError, NonFiniteError, TruncationError
 from trivec._cli.main import main
 from trivec._encoders import sparse as sparse_module
-from trivec._encoders.hybrid import HybridEncoder, HybridVectors
+from trivec._encoders.hybrid import HybridEncoder
 from trivec._encoders.sparse import SparseEncoder
 from trivec._model import manifest as manifest_module
+from trivec._model import manifest_file
 from trivec._model.integrity import describe
 from trivec._model.manifest import Encoder, Manifest, Multi, Pooling, Route, Sparse, Step, Variant
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
@@ -102,7 +104,7 @@ def save(folder: Path, manifest: Manifest, arrays: dict[str, Floats] | None = No
     if arrays:
         np.savez(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]
         manifest = dataclasses.replace(manifest, arrays=describe(folder, "arrays.npz"))
-    (folder / manifest_module.FILE_NAME).write_text(manifest_module.dumps(manifest), encoding="utf-8")
+    (folder / manifest_module.FILE_NAME).write_text(manifest_file.dumps(manifest), encoding="utf-8")
 
 
 def splade(
@@ -233,7 +235,7 @@ def test_equal_weights_are_kept_by_lower_index(tiny_model: "TinyModel", tmp_path
 @pytest.mark.parametrize("activation", ["relu", "log1p_relu", "none"])
 def test_activations(activation: str, tiny: Tiny, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny.folder, tmp_path / "copy"))
-    manifest = manifest_module.read(folder)
+    manifest = manifest_file.read(folder)
     document = manifest.routes["document"]
     assert document.sparse is not None
     changed = dataclasses.replace(document, sparse=dataclasses.replace(document.sparse, activation=activation))
@@ -397,7 +399,7 @@ def test_options_of_dense_models_are_refused(tiny: Tiny, tiny_model: "TinyModel"
 def test_folders_whose_parts_do_not_fit(tiny: Tiny, tmp_path: Path) -> None:
     def changed(name: str, arrays: dict[str, Floats] | None = None, **changes: Any) -> Path:
         folder = Path(shutil.copytree(tiny.folder, tmp_path / name))
-        save(folder, dataclasses.replace(manifest_module.read(folder), **changes), arrays)
+        save(folder, dataclasses.replace(manifest_file.read(folder), **changes), arrays)
         return folder
 
     with pytest.raises(ModelFormatError, match="route query gives 23 numbers, not 24"):
@@ -560,7 +562,7 @@ def test_what_a_hybrid_encoder_refuses(several: Tiny, tiny_model: "TinyModel", t
     with pytest.raises(InputError, match="max_active_dims must be a whole number above 0"):
         load_hybrid(several.folder, max_active_dims=0)
     folder = Path(shutil.copytree(several.folder, tmp_path / "copy"))
-    manifest = manifest_module.read(folder)
+    manifest = manifest_file.read(folder)
     route = dataclasses.replace(manifest.routes["default"], multi=None)
     save(folder, dataclasses.replace(manifest, family="mgte", routes={"default": route}))
     with load_hybrid(folder) as encoder:

@@ -16,8 +16,7 @@ from sentence_transformers import util as reference
 
 import trivec
 from trivec import HybridVectors, InputError, MultiVectors, SparseVector, SparseVectors, util
-from trivec._vectors.similarity import FUNCTIONS, as_rows
-from trivec._vectors.sparse_similarity import similarity, similarity_pairwise
+from trivec._vectors.similarity import FUNCTIONS, as_rows, similarity, similarity_pairwise
 
 Array = npt.NDArray[Any]
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse")  # torch, of its own sparse tensors

@@ -12,10 +12,11 @@ import pytest
 
 import trivec
 from trivec._cli.main import main
+from trivec._gate.checks import Check
 from trivec._gate.figures import Figures
 from trivec._gate.texts import Text
-from trivec._gate.verify import Check, _record, report, verify
-from trivec._model import manifest as manifest_module
+from trivec._gate.verify import _record, report, verify
+from trivec._model import manifest_file
 from trivec._model.integrity import describe
 from trivec._model.manifest import Variant
 
@@ -31,14 +32,14 @@ def folder(tiny_model: "TinyModel", tmp_path: Path) -> Path:
 
 def rewrite(folder: Path) -> None:
     """Make the manifest agree with the files as they are now."""
-    manifest = manifest_module.read(folder)
+    manifest = manifest_file.read(folder)
     encoder = manifest.encoders["main"]
     variants = {
         name: dataclasses.replace(v, files=tuple(describe(folder, ref.path) for ref in v.files))
         for name, v in encoder.variants.items()
     }
     encoders = {"main": dataclasses.replace(encoder, variants=variants)}
-    (folder / "trivec.json").write_text(manifest_module.dumps(dataclasses.replace(manifest, encoders=encoders)))
+    (folder / "trivec.json").write_text(manifest_file.dumps(dataclasses.replace(manifest, encoders=encoders)))
 
 
 def test_a_good_folder_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +118,7 @@ def fp16_check(device: str, *, failed: list[str]) -> Check:
 
 
 def test_a_gpu_run_turns_emulated_into_measured(folder: Path) -> None:
-    manifest = manifest_module.read(folder)
+    manifest = manifest_file.read(folder)
     encoder = manifest.encoders["main"]
     fp16: Variant = dataclasses.replace(encoder.variants["fp32"], needs=("cuda",), gate={"status": "emulated"})
     encoders = {"main": dataclasses.replace(encoder, variants={**encoder.variants, "fp16": fp16})}
@@ -127,7 +128,7 @@ def test_a_gpu_run_turns_emulated_into_measured(folder: Path) -> None:
     _record(folder, manifest, [fp16_check("cpu", failed=[])])
     assert (folder / "trivec.json").read_bytes() == before
     _record(folder, manifest, [fp16_check("cuda:0", failed=[])])
-    gate = manifest_module.read(folder).encoders["main"].variants["fp16"].gate
+    gate = manifest_file.read(folder).encoders["main"].variants["fp16"].gate
     assert gate is not None
     assert (gate["status"], gate["device"], gate["cosine_min"]) == ("measured", "cuda:0", 0.9999)
     assert sorted(p.name for p in folder.iterdir() if p.name.startswith(".")) == []

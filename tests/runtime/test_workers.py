@@ -22,8 +22,7 @@ import pytest
 
 import trivec
 from trivec import InputError, MultiVectors, NonFiniteError, ProviderError, SparseVectors, TruncationError
-from trivec._concurrency import placement
-from trivec._concurrency import pool as pool_module
+from trivec._concurrency import placement, processes
 from trivec._concurrency.pool import Part, WorkerPool
 from trivec._encoders.load_options import LoadOptions
 from trivec._engine.devices import Device
@@ -306,11 +305,11 @@ def test_an_error_in_a_chunk_keeps_its_class_and_names_the_chunk(
 # ------------------------------------------------------------------------------------------------ workers that die
 def test_a_killed_worker_ends_the_pool_for_everyone_at_once() -> None:
     with odd_pool() as pool, ThreadPoolExecutor(2) as threads:
-        pids = [worker.process.pid or 0 for worker in pool._crew.workers]
+        pids = [worker.process.pid or 0 for worker in pool._processes.workers]
         first = threads.submit(pool.map, "encode", ["sleep 300"], {})
-        assert soon(pool._crew._tasks.empty)
+        assert soon(pool._processes._tasks.empty)
         second = threads.submit(pool.map, "encode", ["a", "b", "sleep 300", "d", "sleep 300", "f"], {}, 1)
-        assert soon(lambda: not pool._crew._tasks.empty())
+        assert soon(lambda: not pool._processes._tasks.empty())
         start = time.monotonic()
         os.kill(pids[1], signal.SIGKILL)
         errors = [str(call.exception(10)) for call in (first, second)]
@@ -377,7 +376,7 @@ def test_a_forgotten_pool_closes_itself() -> None:
 
 def test_a_stopped_worker_is_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM waits while a process is stopped; SIGKILL does not."""
-    monkeypatch.setattr(pool_module, "_PATIENCE", 0.5)
+    monkeypatch.setattr(processes, "_PATIENCE", 0.5)
     pool = odd_pool(count=1)
     ((pid,),) = pool.map("encode", ["pid"], {})
     os.kill(pid, signal.SIGSTOP)
@@ -399,7 +398,7 @@ from trivec._workers import WorkerPool
 
 {guard}
     pool = WorkerPool(Odd(), ["cpu", "cpu"])
-    print(*[worker.process.pid for worker in pool._crew.workers], flush=True)
+    print(*[worker.process.pid for worker in pool._processes.workers], flush=True)
     {last}
 """
 BUSY = "pool.map('encode', ['sleep 300'] * 2, {}, 1)"

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trivec._errors import ModelNotFoundError
-from trivec._model.source import Folder, Repository, find
+from trivec._model.find import find
+from trivec._model.hub import Repository
+from trivec._model.source import Folder
 
 _SMALL = (".json", ".txt", ".model", ".jinja")
 

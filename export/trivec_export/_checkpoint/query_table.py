@@ -12,9 +12,9 @@ from trivec._model.checkpoint import TableSpec
 from trivec._model.integrity import describe
 from trivec._model.manifest import Encoder
 from trivec._model.modules import FEATURES, NO_LIMIT, TransformerSpec
-from trivec._pooling.dense import Floats
+from trivec._vectors.arrays import Floats
+from trivec_export._checkpoint.tokenizer import read_tokenizer, save_tokenizer
 from trivec_export._checkpoint.weights import read_weights
-from trivec_export._reference.torch_vectors import read_tokenizer, save_tokenizer
 
 
 class Table(NamedTuple):

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from trivec._gate.checks import Check
 from trivec._gate.figures import HEADS, Bounds
-from trivec._gate.verify import Check
 from trivec._model.manifest import Manifest
 from trivec_export._variants.int8.quantize import LayerReport
 from trivec_export._variants.write import Written

@@ -8,8 +8,8 @@ from typing import Any
 from trivec._encoders.base import BaseEncoder
 from trivec._encoders.load_options import LoadOptions
 from trivec._errors import GateError
+from trivec._gate.checks import Check, check_route
 from trivec._gate.figures import HEADS
-from trivec._gate.verify import Check, check_route
 from trivec._loading.open_model import open_model
 from trivec._model.source import Folder
 from trivec_export._draft import Part

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from trivec_export._variants.int8.calibrate import skeleton, tensor_types
+from trivec_export._graph.run import skeleton, tensor_types
 
 _TOKENS = 512  # rows of the vocabulary product that exist at once; 62 MB of float32 at 30,522 terms
 _PRODUCTS = ("MatMul", "FusedMatMul", "MatMulIntegerToFloat")

@@ -1,11 +1,7 @@
 """A checkpoint folder as a torch model in float32, the reference of every export and what gets traced."""
 
-import logging
 import os
 import pickle
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +13,9 @@ from transformers.integrations.peft import MIN_PEFT_VERSION
 from transformers.utils.peft_utils import check_peft_version
 
 from trivec._errors import MissingExtraError, ModelFormatError, ModelNotFoundError
-from trivec_export._temporary import Swaps
+from trivec_export._temporary import Swaps, quiet
 
 FEATURES, FILL_MASK = "feature-extraction", "fill-mask"
-TALKERS = ("torch.onnx", "torch.export", "onnxscript", "transformers", "optimum")
-"""Loggers that comment on every load and export."""
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep torch, transformers and onnxscript from writing to the terminal: what matters is raised, not logged."""
-    loggers = [logging.getLogger(name) for name in TALKERS]
-    levels = [logger.level for logger in loggers]
-    bars = transformers.logging.is_progress_bar_enabled()
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    transformers.logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars:
-            transformers.logging.enable_progress_bar()
 
 
 def load(

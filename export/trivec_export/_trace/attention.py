@@ -24,7 +24,6 @@ from trivec._errors import ModelFormatError
 
 ATTENTION = "trivec"
 """The name that both functions are registered under (transformers' `attn_implementation`)."""
-
 # What models hand to every attention function though eager attention, our reference, does not read it.
 HARMLESS = frozenset(
     {
@@ -35,7 +34,6 @@ HARMLESS = frozenset(
         "cache_position",
     }
 )
-
 _PROBE = 1024  # positions on which a mask rule is evaluated where a model has no limit
 _ROWS = 257  # query positions on which it is evaluated: all of them for short models, spread out for long ones
 

@@ -10,9 +10,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 AXES = ("batch", "sequence")
 """Names of the two dynamic dimensions of input_ids."""
-
 _SCOPES = "pkg.torch.onnx.name_scopes"  # where torch.onnx writes the module path of a node
-
 Dims = list[int | str]
 
 

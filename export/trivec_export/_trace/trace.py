@@ -16,8 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from trivec._errors import ModelFormatError
 from trivec_export._graph.vocabulary_slices import finish_pool, share_transposed
 from trivec_export._reference.heads import Head, TokenEmbeddings
-from trivec_export._reference.torch_model import quiet
-from trivec_export._temporary import Swaps
+from trivec_export._temporary import Swaps, quiet
 from trivec_export._trace.attention import ATTENTION, registered
 from trivec_export._trace.patches import swap_attention
 from trivec_export._trace.pointwise import swap_gelu, swap_norms

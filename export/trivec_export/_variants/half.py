@@ -17,11 +17,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from trivec._errors import InputError, NonFiniteError
-from trivec_export._variants.int8.calibrate import Ids, open_session, random_texts, skeleton, tensor_types
+from trivec_export._graph.run import Ids, open_session, random_texts, skeleton, tensor_types
 
 LIMIT = 65504 / 4
 """What a value may reach on the calibration texts and still be half: a quarter of what half can hold."""
-
 _MASK, _HALF_MASK = -1e30, -1e4  # what stands for minus infinity in an attention bias, before and after
 _SMALLEST = 6e-8  # the smallest positive half: an epsilon must not become zero
 _FLOAT, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16

@@ -10,13 +10,13 @@ from trivec._model.derived import NEEDS
 from trivec._model.integrity import describe
 from trivec._model.manifest import Variant
 from trivec_export._draft import Part
+from trivec_export._graph.run import skeleton
 from trivec_export._graph.save import save_graph
 from trivec_export._graph.vocabulary_slices import chunk_pool
 from trivec_export._trace.trace import OPSET
 from trivec_export._variants.cuda.check import difference
 from trivec_export._variants.cuda.graph import CudaGraph, NoCudaGraph, cuda_graph
 from trivec_export._variants.half import convert_half, emulate_half
-from trivec_export._variants.int8.calibrate import skeleton
 from trivec_export._variants.int8.quantize import LayerReport, quantize
 
 _SUFFIX = {"fp32": "", "fp16": "_fp16", "int8": "_int8"}

@@ -16,14 +16,14 @@ from typing import Any
 
 from trivec._encoders.base import BaseEncoder
 from trivec._encoders.dense import DenseEncoder
-from trivec._encoders.hybrid import HybridVectors
 from trivec._encoders.named_call import METHODS, fingerprint_of_call, spelled_out
 from trivec._errors import InputError, NonFiniteError, TruncationError
 from trivec._load import load
 from trivec._system.text_files import open_texts
+from trivec._vectors.heads import HybridVectors, parts_of
 from trivec.store._formats import FORMATS
 from trivec.store._jsonl import write_lines
-from trivec.store._schema import Head, Layout, Vectors, parts_of
+from trivec.store._schema import Head, Layout, Vectors
 from trivec.store._write import Encoded, check_target, write_blocks
 
 WINDOW = 1024  # texts and vectors in memory at once

@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 
-from trivec._encoders.hybrid import HybridVectors
 from trivec._errors import BusyError, InputError
-from trivec._tokens.tokenizer import check_encodable
+from trivec._tokens.inputs import check_encodable
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
 Method = Literal["encode", "encode_query", "encode_document"]

@@ -3,41 +3,22 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from trivec._encoders.calls import Ready, in_processes
 from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.pipeline import Pipeline
 from trivec._encoders.windows import blocks, check_stream, windows
-from trivec._errors import InputError, NonFiniteError, TruncationError
+from trivec._errors import InputError, TruncationError
 from trivec._model.manifest import SIMILARITIES, Manifest
 from trivec._system.progress import progress_bar
 from trivec._tokens.inputs import as_texts
-from trivec._tokens.plan import Rows, distinct
-from trivec._tokens.tokenizer import Tokens
+from trivec._tokens.plan import distinct
 
 if TYPE_CHECKING:
     from trivec._concurrency.pool import Part, WorkerPool
-
-TOKENS_PER_ROW = 64  # a run holds up to batch_size * 64 tokens: 2,048 at the default batch_size of 32
-Overflow = Literal["truncate", "error"]
-
-
-class Ready(NamedTuple):
-    """Texts of a call, tokenized: each that differs once."""
-
-    texts: Sequence[str]
-    """The N texts as they came."""
-    tokens: Tokens
-    """Of the U texts that differ."""
-    row_of: Rows | None
-    """(N,) which of them each text is; None where all differ."""
-
-    def spread(self, values: Any) -> Any:  # noqa: ANN401 - whatever takes an array of rows
-        """U values, an array or vectors, to the N texts."""
-        return values if self.row_of is None else values[self.row_of]
 
 
 class BaseEncoder:
@@ -318,20 +299,3 @@ class BaseEncoder:
         if self.similarity_fn_name not in SIMILARITIES:
             raise InputError(f"similarity_fn_name {self.similarity_fn_name!r} is not one of {', '.join(SIMILARITIES)}.")
         return self.similarity_fn_name
-
-
-def in_processes(pool: object, device: object) -> bool:
-    """Whether a call asks for processes: by a pool, or by a list of devices that is not empty."""
-    return pool is not None or (isinstance(device, list | tuple) and len(device) > 0)
-
-
-def check_finite(finite: npt.NDArray[np.bool_], texts: Sequence[str], variant: str) -> None:
-    """Raise NonFiniteError, naming the first text whose vector (N,) is not finite."""
-    if finite.all():
-        return
-    index = int(np.flatnonzero(~finite)[0])
-    other = "the fp32 variant" if variant != "fp32" else "the checkpoint: its weights may hold NaN"
-    raise NonFiniteError(
-        f"{int((~finite).sum())} of {len(texts)} vectors are NaN or infinite, the first that of the text at index "
-        f"{index}: {texts[index][:60]!r}. Check {other}."
-    )

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, o
 import numpy as np
 import numpy.typing as npt
 
-from trivec._encoders.base import TOKENS_PER_ROW, BaseEncoder, Overflow, check_finite, in_processes
+from trivec._encoders.base import BaseEncoder
+from trivec._encoders.calls import TOKENS_PER_ROW, Overflow, check_finite, in_processes
 from trivec._encoders.fingerprint import fingerprint
 from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.pipeline import Pipeline
 from trivec._errors import InputError
 from trivec._model.manifest import Manifest
-from trivec._pooling.dense import Floats, normalize
 from trivec._system.progress import progress_bar
+from trivec._tokens.batch import Batch
 from trivec._tokens.inputs import as_texts, check_output_value
-from trivec._tokens.plan import Rows
-from trivec._tokens.tokenizer import Batch
+from trivec._vectors.arrays import Floats, Rows, normalize
 from trivec._vectors.quantize import check_output_precision, quantize_vectors
 from trivec._vectors.similarity import FUNCTIONS, as_rows
 from trivec._vectors.torch_tensors import as_tensor

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 
 from trivec._encoders.pipeline import Pipeline
-from trivec._pooling.dense import Floats
+from trivec._vectors.arrays import Floats
 
 
 def fingerprint(

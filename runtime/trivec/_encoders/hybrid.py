@@ -1,23 +1,22 @@
 """BGE-M3 and mGTE: dense, sparse and multi-vector representations of a text from one run of one graph."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from trivec._encoders.base import TOKENS_PER_ROW, Overflow, check_finite, in_processes
-from trivec._encoders.pipeline import Heads, Pipeline
+from trivec._encoders.calls import TOKENS_PER_ROW, Overflow, check_finite, in_processes
+from trivec._encoders.pipeline import Pipeline
 from trivec._encoders.terms import TermsEncoder
 from trivec._errors import InputError
-from trivec._pooling.dense import Floats
 from trivec._system.progress import progress_bar
+from trivec._tokens.batch import Batch
 from trivec._tokens.inputs import as_texts
-from trivec._tokens.plan import Rows
-from trivec._tokens.tokenizer import Batch
+from trivec._vectors.arrays import Floats, Rows
+from trivec._vectors.heads import Heads, HybridVectors, concatenated, first, joined
 from trivec._vectors.multi import MultiVectors
-from trivec._vectors.sparse import SparseVector, SparseVectors
+from trivec._vectors.sparse import SparseVectors
 
 if TYPE_CHECKING:
     from trivec._concurrency.pool import WorkerPool
@@ -48,18 +47,6 @@ class PromptedHybridOptions(HybridOptions, total=False):
 
     prompt_name: str | None
     prompt: str | None
-
-
-@dataclass(frozen=True)
-class HybridVectors:
-    """The representations of N texts; None where one was not asked for."""
-
-    dense: Floats | None
-    """(N, D), or (D,) of one text."""
-    sparse: SparseVectors | SparseVector | None
-    """Weights of vocabulary terms."""
-    colbert: MultiVectors | Floats | None
-    """One vector a token; (T, D) of one text."""
 
 
 class HybridEncoder(TermsEncoder):
@@ -139,8 +126,8 @@ class HybridEncoder(TermsEncoder):
             texts, single = as_texts(inputs, None)
             made = [self.encode([], **options)]  # checks the options
             made += self._with_pool(texts, pool, device, chunk_size, show_progress_bar, options)
-            whole = _concatenated(made)
-            return _first(whole.dense, whole.sparse, whole.colbert) if single else whole
+            whole = concatenated(made)
+            return first(whole.dense, whole.sparse, whole.colbert) if single else whole
         self._check_run(device, batch_size)
         select = self._selection(threshold, max_active_dims)
         route, prompt = self._route(task), self._prompt(prompt, prompt_name)
@@ -292,38 +279,3 @@ class HybridEncoder(TermsEncoder):
         if isinstance(a.colbert, MultiVectors) and isinstance(b.colbert, MultiVectors):
             found["colbert"] = a.colbert.maxsim_pairs(b.colbert)
         return found
-
-
-def joined(parts: Sequence[Heads], back: npt.NDArray[np.intp], *, single: bool = False) -> HybridVectors:
-    """Blocks of rows in one piece, in the texts' order; of a single text, its row."""
-    if len(parts) == 1 and np.array_equal(back, np.arange(len(back))):  # a long text's vectors are not copied
-        whole = parts[0]
-        return _first(whole.dense, whole.sparse, whole.multi) if single else HybridVectors(*whole[:3])
-    dense = [part.dense for part in parts if part.dense is not None]
-    sparse = [part.sparse for part in parts if part.sparse is not None]
-    multi = [part.multi for part in parts if part.multi is not None]
-    vectors = np.concatenate(dense)[back] if dense else None  # (N, D)
-    terms = SparseVectors.concatenate(sparse)[back] if sparse else None
-    several = MultiVectors.concatenate(multi)[back] if multi else None
-    return _first(vectors, terms, several) if single else HybridVectors(vectors, terms, several)
-
-
-def _concatenated(parts: Sequence[HybridVectors]) -> HybridVectors:
-    """Blocks of rows in one piece."""
-    dense = [part.dense for part in parts if part.dense is not None]
-    sparse = [part.sparse for part in parts if isinstance(part.sparse, SparseVectors)]
-    multi = [part.colbert for part in parts if isinstance(part.colbert, MultiVectors)]
-    return HybridVectors(
-        np.concatenate(dense) if dense else None,
-        SparseVectors.concatenate(sparse) if sparse else None,
-        MultiVectors.concatenate(multi) if multi else None,
-    )
-
-
-def _first(dense: Floats | None, sparse: Any, multi: Any) -> HybridVectors:  # noqa: ANN401
-    """The first text's."""
-    return HybridVectors(
-        None if dense is None else dense[0],
-        None if sparse is None else sparse[0],
-        None if multi is None else multi[0],
-    )

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from trivec._engine.devices import Provider
+from trivec._model.hub import Repository
 from trivec._model.integrity import sha256
-from trivec._model.source import Folder, Repository, Source
+from trivec._model.source import Folder, Source
 
 
 @dataclass(frozen=True)

@@ -2,47 +2,28 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from trivec._engine.devices import ROWS
-from trivec._engine.mixed_feeds import POOLED, plan_mixed, pool_weights, run_mixed
+from trivec._engine.mixed_feeds import POOLED, run_mixed
 from trivec._engine.session import Session
 from trivec._errors import InputError, ModelFormatError
-from trivec._model.manifest import Encoder, Multi, Pooling, Sparse, Step
-from trivec._pooling.dense import Floats, apply_steps, normalize, pool
-from trivec._pooling.sparse import lexical_rows, sparse_rows, table_rows, top_active
-from trivec._tokens.plan import Rows, plan
-from trivec._tokens.tokenizer import Batch, TokenReader
+from trivec._model.manifest import ROWS, Encoder, Multi, Pooling, Sparse, Step
+from trivec._pooling.dense import apply_steps, pool_weights
+from trivec._pooling.heads import Selection, finite_texts, pool_batch, term_weights, token_vectors
+from trivec._tokens.batch import Batch
+from trivec._tokens.plan import plan, plan_mixed
+from trivec._tokens.tokenizer import TokenReader
+from trivec._vectors.arrays import Floats, Rows
+from trivec._vectors.heads import Heads
 from trivec._vectors.multi import MultiVectors
-from trivec._vectors.ragged import row_numbers
 from trivec._vectors.sparse import SparseVectors
 
 Result = TypeVar("Result")
 _ON_CUDA = 8  # times the tokens of a run on a CPU, whose caches want few: 16,384 at the default batch_size of 32
 _LANE = 512  # tokens of a run beside others, at least, where its texts have so many
-
-
-class Selection(NamedTuple):
-    """Which terms of a sparse row are kept."""
-
-    threshold: float = 0.0
-    """Weights must be above it."""
-    max_active_dims: int | None = None
-    """The heaviest so many; None: all."""
-
-
-class Heads(NamedTuple):
-    """What one run gives of B texts; None where it was not asked for."""
-
-    dense: Floats | None
-    """(B, D)."""
-    sparse: SparseVectors | None
-    multi: MultiVectors | None
-    finite: npt.NDArray[np.bool_]
-    """(B,) whether everything of a text is finite."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +103,11 @@ class Pipeline:
             made = self._run(batch, wanted) if wanted else {}
         if sparse is not None and head is not None:
             if head.output:
-                finite &= _finite_texts(made[head.output], batch.offsets if wanted[head.output] else None)
-            rows = _sparse(head, batch, made.get(head.output), self.arrays.get(head.array), sparse)
+                finite &= finite_texts(made[head.output], batch.offsets if wanted[head.output] else None)
+            rows = term_weights(head, batch, made.get(head.output), self.arrays.get(head.array), sparse)
         if multi and tokens is not None:
-            several = _token_vectors(tokens, batch, made[tokens.output])
-            finite &= _finite_texts(several.vectors, several.offsets)
+            several = token_vectors(tokens, batch, made[tokens.output])
+            finite &= finite_texts(several.vectors, several.offsets)
         return Heads(vectors, rows, several, finite)
 
     def _of_nothing(self, count: int, *, dense: bool, sparse: bool, multi: bool) -> Heads:
@@ -215,49 +196,6 @@ class Pipeline:
             name: array.reshape(-1, *array.shape[2:]) if by_token else array
             for (name, by_token), array in zip(wanted.items(), made, strict=True)
         }
-
-
-def pool_batch(states: Floats, batch: Batch, pooling: Pooling, prompt_length: int) -> Floats:
-    """Pool the token embeddings (T, H) of B texts: (B, H * modes)."""
-    lengths = batch.lengths
-    if len(lengths) == 1 or (lengths == lengths[0]).all():
-        return pool(states.reshape(len(batch), -1, states.shape[-1]), pooling, prompt_length)
-    found = [pool(part[None], pooling, prompt_length) for part in np.split(states, batch.offsets[1:-1])]
-    return np.concatenate(found)
-
-
-def _finite_texts(numbers: Floats, offsets: npt.NDArray[np.int64] | None) -> npt.NDArray[np.bool_]:
-    """(B,) whether all numbers of a text are finite: (T, ...) of tokens by their texts' offsets, or (B, V) of texts."""
-    if offsets is None:
-        return np.asarray(np.isfinite(numbers.max(1)))  # numpy's maximum of a row with a NaN is NaN
-    broken = ~np.isfinite(numbers.reshape(len(numbers), -1)).all(1)  # (T,)
-    return np.asarray(np.bincount(row_numbers(offsets)[broken], minlength=len(offsets) - 1) == 0)
-
-
-def _token_vectors(head: Multi, batch: Batch, made: Floats) -> MultiVectors:
-    """The vectors (T, D) of tokens, without those that a text's first tokens would have."""
-    lengths = batch.lengths
-    if (lengths == lengths[0]).all():  # views, and no copy of a long text's vectors
-        kept = made.reshape(len(batch), -1, head.dim)[:, head.skip :].reshape(-1, head.dim)
-    else:
-        kept = made[batch.positions() >= head.skip]
-    offsets = np.concatenate([[0], np.cumsum(np.maximum(lengths - head.skip, 0))]).astype(np.int64)
-    return MultiVectors._trusted(normalize(kept) if head.normalize else kept, offsets)
-
-
-def _sparse(head: Sparse, batch: Batch, made: Floats | None, table: Floats | None, select: Selection) -> SparseVectors:
-    """Weights of terms, from what the graph made (B, V) of texts or (T,) of tokens, or from a table (V,)."""
-    if head.kind == "splade" and made is not None:
-        return sparse_rows(made, head.activation, select.threshold, select.max_active_dims)
-    if head.kind == "lexical" and made is not None:
-        rows = lexical_rows(batch.ids, batch.offsets, made, head.dim, frozenset(head.dropped_ids))
-    elif table is not None:
-        rows = table_rows(batch.ids, batch.offsets, table)
-    else:
-        raise ModelFormatError(f"the array {head.array!r} of a sparse head is missing.")
-    if select.threshold > 0:
-        rows = rows.above(select.threshold)
-    return rows if select.max_active_dims is None else top_active(rows, select.max_active_dims)
 
 
 def check_arrays(steps: tuple[Step, ...], arrays: Mapping[str, Floats]) -> None:

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
-from trivec._encoders.base import TOKENS_PER_ROW, Overflow, check_finite, in_processes
-from trivec._encoders.pipeline import Heads, Pipeline
+from trivec._encoders.calls import TOKENS_PER_ROW, Overflow, check_finite, in_processes
+from trivec._encoders.pipeline import Pipeline
 from trivec._encoders.terms import TermsEncoder
-from trivec._pooling.dense import Floats
 from trivec._system.progress import progress_bar
 from trivec._tokens.inputs import as_texts
-from trivec._tokens.plan import Rows
+from trivec._vectors.arrays import Floats, Rows
+from trivec._vectors.heads import Heads
+from trivec._vectors.similarity import similarity, similarity_pairwise
 from trivec._vectors.sparse import SparseVector, SparseVectors
-from trivec._vectors.sparse_similarity import similarity, similarity_pairwise
 from trivec._vectors.torch_tensors import as_sparse_tensor, as_tensor
 
 if TYPE_CHECKING:

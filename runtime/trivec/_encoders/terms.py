@@ -8,9 +8,10 @@ import numpy as np
 from trivec._encoders.base import BaseEncoder
 from trivec._encoders.fingerprint import heads_fingerprint
 from trivec._encoders.load_options import LoadOptions
-from trivec._encoders.pipeline import Pipeline, Selection
+from trivec._encoders.pipeline import Pipeline
 from trivec._errors import InputError
 from trivec._model.manifest import Manifest
+from trivec._pooling.heads import Selection
 from trivec._pooling.sparse import check_max_active_dims
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from trivec._errors import InputError, ProviderError
+from trivec._model.manifest import PADDED, ROWS
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 KINDS = {"cpu": CPU, "cuda": CUDA}
 """The provider behind each kind that `device=` names."""
-PACKED, PADDED, ROWS = "packed", "padded", "rows"
 HEAVY = frozenset(
     {
         *("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "TransposeMatMul", "MatMulInteger", "MatMulIntegerToFloat"),

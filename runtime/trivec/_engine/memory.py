@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 logger = logging.getLogger("trivec")
-
 _LEAST = 512  # tokens; below, a GPU that someone else fills for a moment would leave an encoder slow for good
 # onnxruntime's arenas, the C++ library's, CUDA's, cuBLAS' and cuDNN's words for it
 _SAYS = re.compile(

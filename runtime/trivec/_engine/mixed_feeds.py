@@ -6,103 +6,22 @@ device sees few shapes. Both take the texts' lengths beside the tokens, and pool
 pooling but the maximum is a weighted sum.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trivec._engine.devices import PACKED
 from trivec._engine.memory import within
 from trivec._engine.session import Session, run_error
 from trivec._errors import ModelFormatError
-from trivec._model.manifest import Pooling
-from trivec._pooling.dense import Floats
-from trivec._tokens.plan import Rows
-from trivec._tokens.tokenizer import Batch
+from trivec._model.manifest import PACKED
+from trivec._tokens.batch import Batch
+from trivec._tokens.plan import padded_length
+from trivec._vectors.arrays import Floats
 
 POOLED = "pooled"
 """The output of a graph that pools by weights: (K, B, H)."""
-_STEPS = ((64, 8), (256, 32), (1024, 64))
-"""Up to so many tokens, padded lengths are multiples of so many: 8 sizes, 6 and 12; beyond, of 256."""
-
-
-def plan_mixed(lengths: npt.ArrayLike, budget: int, most: int | None, layout: str, limit: int | None) -> list[Rows]:
-    """Group texts of any lengths into batches; texts without tokens come by themselves.
-
-    Args:
-        lengths: (N,) tokens of each text.
-        budget: tokens that a batch may hold, padding among them; a batch has at least one text, however long.
-        most: texts that a batch may hold; None: any number.
-        layout: "packed", where texts take what they have, or "padded", where they take what the longest has.
-        limit: tokens that the graph can read at most; None: no limit.
-
-    Returns:
-        Index arrays that together hold 0..N-1 once each, longest texts first: texts of like lengths share a batch, so
-        little of it is padding.
-    """
-    counts = np.asarray(lengths, dtype=np.int64)  # (N,)
-    order = np.argsort(-counts, kind="stable")  # (N,)
-    filled = int(np.count_nonzero(counts))
-    ends = np.cumsum(counts[order[:filled]])  # (N',)
-    batches: list[Rows] = []
-    start = 0
-    while start < filled:
-        if layout == PACKED:
-            stop = int(np.searchsorted(ends, (ends[start - 1] if start else 0) + budget, side="right"))
-        else:
-            stop = start + budget // padded_length(int(counts[order[start]]), limit)
-        stop = min(max(stop, start + 1), filled if most is None else start + most, filled)
-        batches.append(order[start:stop])
-        start = stop
-    return batches + ([order[filled:]] if filled < len(order) else [])
-
-
-def padded_length(tokens: int, limit: int | None) -> int:
-    """The row length for a longest text of so many tokens: one of few, and not above the model's positions."""
-    step = next((step for most, step in _STEPS if tokens <= most), 256)
-    rounded = -(-tokens // step) * step
-    return rounded if limit is None else max(tokens, min(rounded, limit))
-
-
-def pool_weights(pooling: Pooling, lengths: npt.NDArray[np.int64], prompt_length: int) -> Floats | None:
-    """What each token counts in each mode of pooling; None where a mode is no weighted sum (max).
-
-    The weights are those of :func:`trivec._pooling.dense.pool`, which pools rows of one length.
-
-    Args:
-        pooling: its modes.
-        lengths: (B,) tokens of each text, at least 1.
-        prompt_length: leading tokens that are left out where `pooling.include_prompt` is False.
-
-    Returns:
-        (K, T) float32, T the sum of lengths.
-    """
-    if "max" in pooling.modes:
-        return None
-    skip = 0 if pooling.include_prompt else prompt_length
-    rows = {length: _weights_of(pooling.modes, length, min(skip, length)) for length in np.unique(lengths).tolist()}
-    if not rows:
-        return np.zeros((len(pooling.modes), 0), dtype=np.float32)
-    return np.concatenate([rows[length] for length in lengths.tolist()], axis=1)
-
-
-def _weights_of(modes: Sequence[str], length: int, skip: int) -> Floats:
-    """(K, S) of one text of S tokens, the first `skip` of which are left out."""
-    found = np.zeros((len(modes), length), dtype=np.float32)
-    count = max(length - skip, 1e-9)
-    for row, mode in zip(found, modes, strict=True):
-        if mode == "cls":
-            row[skip if skip < length else 0] = 1
-        elif mode == "lasttoken":
-            row[length - 1] = skip < length
-        elif mode == "weightedmean":
-            positions = np.arange(skip + 1, length + 1, dtype=np.float32)  # they count from 1
-            row[skip:] = positions / np.float32(max(float(positions.sum()), 1e-9))
-        else:
-            row[skip:] = np.float32(1 / (count if mode == "mean" else math.sqrt(count)))
-    return found
 
 
 def feeds_of(

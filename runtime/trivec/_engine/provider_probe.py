@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from trivec._engine.cuda_libraries import preload
 from trivec._engine.devices import CPU, CUDA, Engine
-from trivec._engine.open_session import preload, why_not
+from trivec._engine.open_session import why_not
 
 
 def probe(ort: Engine) -> dict[str, str]:

@@ -12,12 +12,13 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from trivec._engine.devices import CUDA, KINDS, ROWS, Device, Engine, Provider, check_providers, shares
+from trivec._engine.devices import CUDA, KINDS, Device, Engine, Provider, check_providers, shares
 from trivec._engine.io_binding import BoundSession
 from trivec._engine.memory import Budget, is_memory_error, within
 from trivec._engine.open_session import Wanted, assigned_nodes, open_session
 from trivec._engine.provider_probe import probe
 from trivec._errors import MissingExtraError, ModelFormatError, ProviderError
+from trivec._model.manifest import ROWS
 
 INSTALL = 'pip install "trivec[cpu]"   (or "trivec[gpu]" on a machine with an NVIDIA GPU)'
 _SMALL = 1 << 28

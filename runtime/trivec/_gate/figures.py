@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from trivec._pooling.dense import normalize
+from trivec._vectors.arrays import normalize
 from trivec._vectors.multi import MultiVectors
+from trivec._vectors.similarity import similarity
 from trivec._vectors.sparse import SparseVectors
-from trivec._vectors.sparse_similarity import similarity
 
 _TERMS = 32
 _FAINT = 0.1**2

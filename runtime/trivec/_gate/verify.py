@@ -3,76 +3,27 @@
 import contextlib
 import dataclasses
 import os
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
 
 from trivec._encoders.base import BaseEncoder
-from trivec._encoders.dense import DenseEncoder
-from trivec._encoders.hybrid import HybridEncoder, HybridVectors
 from trivec._encoders.load_options import LoadOptions
-from trivec._encoders.sparse import SparseEncoder
 from trivec._engine.approvals import approve
 from trivec._engine.devices import Device, parse_device
 from trivec._engine.session import available_devices
 from trivec._errors import InputError, IntegrityError, ModelFormatError, ModelNotFoundError
-from trivec._gate.figures import HEADS, Bounds, Figures, compare, compare_multi, compare_sparse, failures
+from trivec._gate.checks import Check, check_route, vectors_of
+from trivec._gate.figures import HEADS, Bounds
 from trivec._gate.texts import Text, verification_texts
 from trivec._loading.open_model import open_model
 from trivec._model import manifest as manifest_module
+from trivec._model import manifest_file
+from trivec._model.find import find
 from trivec._model.integrity import sha256
 from trivec._model.manifest import PRECISIONS, Manifest
-from trivec._model.source import Folder, Source, find
+from trivec._model.source import Folder, Source
 from trivec._model.static_model import static_spec
-from trivec._pooling.dense import Floats
 from trivec._system.atomic import write_at_once
-from trivec._vectors.multi import MultiVectors
-from trivec._vectors.sparse import SparseVectors
-
-ALONE = 48  # texts that are also encoded each in a call of its own
-
-
-@dataclass(frozen=True)
-class Check:
-    """One variant of one route on one device."""
-
-    precision: str
-    device: str
-    route: str
-    figures: Figures
-    failed: list[str]
-    worst_text: str
-    texts: int
-    ms_per_text: float
-    worst_texts: tuple[tuple[str, float], ...] = ()
-    """The texts that are furthest off with their cosines, worst first."""
-    head: str = "dense"
-    """ "dense", "sparse" or "colbert": which of a route's representations."""
-    others: tuple["Check", ...] = ()
-    """An export's checks of the other routes and heads of the encoder, of which this is the worst."""
-    layout: str = "rows"
-    """"rows", or "mixed": the graph that CUDA has for texts of different lengths."""
-
-    def record(self, status: str) -> dict[str, Any]:
-        """The manifest's gate entry: `measured`, or `emulated` where another graph stood for the variant."""
-        given = dataclasses.asdict(self.figures).items()
-        figures = {k: v for k, v in given if k not in ("worst", "lowest") and v is not None}
-        rounded = {key: round(value, 8) if isinstance(value, float) else value for key, value in figures.items()}
-        return {
-            "status": status,
-            "device": self.device,
-            "route": self.route,
-            "head": self.head,
-            "texts": self.texts,
-            **rounded,
-            # a graph that emulates another says nothing of its time
-            **({"ms_per_text": round(self.ms_per_text, 3)} if status == "measured" else {}),
-            "worst_text": self.worst_text[:200],
-        }
 
 
 def verify(
@@ -151,7 +102,7 @@ def _read(source: Source) -> Manifest:
             f"{source.name} has no trivec.json, so nothing says what its files should be. Export the checkpoint: "
             "trivec export"
         )
-    manifest = manifest_module.loads(path.read_bytes(), str(path))
+    manifest = manifest_file.loads(path.read_bytes(), str(path))
     if "fp32" not in manifest.precisions():
         raise ModelNotFoundError(
             f"{source.name} has no fp32 variant to compare with; it has: {', '.join(manifest.precisions())}. Export it "
@@ -186,66 +137,6 @@ def _runs(manifest: Manifest, device: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def check_route(
-    encoder: BaseEncoder,
-    texts: Sequence[Text],
-    route: str | None,
-    reference: HybridVectors,
-    bounds: Mapping[str, Bounds],
-) -> list[Check]:
-    """Encode all texts in one call and some in calls of their own, and compare each head with the reference."""
-    listed = [text.text for text in texts]
-    kinds = [text.kind for text in texts]
-    width = None if reference.dense is None else reference.dense.shape[1]  # a model's truncate_dim must not cut it
-    start = time.perf_counter()
-    vectors = vectors_of(encoder, listed, route, width)
-    seconds = time.perf_counter() - start
-    stride = max(1, len(listed) // ALONE)
-    alone = [vectors_of(encoder, [text], route, width) for text in listed[::stride]]
-    found: dict[str, Figures] = {}
-    if reference.dense is not None:
-        one = np.concatenate([item.dense for item in alone if item.dense is not None])  # (M, D)
-        found["dense"] = compare(cast("Floats", vectors.dense), one, stride, reference.dense, kinds)
-    if isinstance(reference.sparse, SparseVectors):
-        rows = SparseVectors.concatenate([cast("SparseVectors", item.sparse) for item in alone])
-        mine = cast("SparseVectors", vectors.sparse)
-        found["sparse"] = compare_sparse(mine, rows, stride, reference.sparse, kinds)
-    if isinstance(reference.colbert, MultiVectors):
-        several = MultiVectors.concatenate([cast("MultiVectors", item.colbert) for item in alone])
-        found["colbert"] = compare_multi(
-            cast("MultiVectors", vectors.colbert), several, stride, reference.colbert, kinds
-        )
-    return [
-        Check(
-            encoder.precision,
-            encoder.device,
-            route or "default",
-            figures,
-            failures(figures, bounds[head]),
-            listed[figures.worst],
-            len(listed),
-            seconds / len(listed) * 1000,
-            tuple((listed[index], value) for index, value in figures.lowest),
-            head,
-        )
-        for head, figures in found.items()
-    ]
-
-
-def vectors_of(encoder: BaseEncoder, texts: list[str], route: str | None, width: int | None) -> HybridVectors:
-    """Everything that a model says of texts, without prompts and whole: no terms or numbers are cut off."""
-    if isinstance(encoder, DenseEncoder):
-        return HybridVectors(encoder.encode(texts, prompt="", task=route, truncate_dim=width), None, None)
-    terms = encoder.manifest.routes[route or "default"].sparse
-    every = None if terms is None else terms.dim
-    if isinstance(encoder, SparseEncoder):
-        return HybridVectors(None, encoder.encode(texts, prompt="", task=route, max_active_dims=every), None)
-    if isinstance(encoder, HybridEncoder):
-        colbert = encoder.manifest.routes[route or "default"].multi is not None
-        return encoder.encode(texts, prompt="", task=route, return_colbert_vecs=colbert, max_active_dims=every)
-    raise AssertionError(f"unknown encoder {type(encoder).__name__}")
-
-
 def _bounds(encoder: BaseEncoder) -> dict[str, Bounds]:
     """The variant's gate, by head; GPU kernels are chosen by shape, so there a batch may round another way."""
     bounds = {head: by_precision[encoder.precision] for head, by_precision in HEADS.items()}
@@ -266,7 +157,7 @@ def _record(folder: Path, manifest: Manifest, checks: Sequence[Check]) -> None:
     for name, encoder in manifest.encoders.items():
         variants = {**encoder.variants, "fp16": dataclasses.replace(encoder.variants["fp16"], gate=gate)}
         encoders[name] = dataclasses.replace(encoder, variants=variants)
-    text = manifest_module.dumps(dataclasses.replace(manifest, encoders=encoders))
+    text = manifest_file.dumps(dataclasses.replace(manifest, encoders=encoders))
     with contextlib.suppress(OSError):  # a folder that may only be read keeps its emulated gate
         write_at_once(folder / manifest_module.FILE_NAME, text.encode())
 

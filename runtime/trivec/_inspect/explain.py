@@ -14,9 +14,10 @@ from trivec._encoders.named_call import Method, fingerprint_of_call, spelled_out
 from trivec._encoders.sparse import SparseEncoder
 from trivec._encoders.terms import TermsEncoder
 from trivec._tokens.tokenizer import TextTokenizer, TokenReader
+from trivec._vectors.arrays import Array
+from trivec._vectors.heads import Parts, parts_of
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
-from trivec.store._schema import Array, Parts, parts_of
 
 Ids = npt.NDArray[np.int64]
 

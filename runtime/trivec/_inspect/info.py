@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trivec._model import manifest as manifest_module
+from trivec._model import manifest_file
 from trivec._model.derived import derive
+from trivec._model.find import find
 from trivec._model.manifest import Encoder, Manifest, Pooling, Route, Step, Variant
-from trivec._model.source import Folder, Source, find
+from trivec._model.source import Folder, Source
 from trivec._model.static_model import described
 
 _LABEL = 12  # width of the first column
@@ -32,10 +34,10 @@ def info(name_or_folder: str, *, revision: str | None = None, as_json: bool = Fa
     path = source.file(manifest_module.FILE_NAME)
     if path is None:
         manifest = described(source, derive(source))
-        text = manifest_module.dumps(manifest)
+        text = manifest_file.dumps(manifest)
     else:
         text = path.read_text(encoding="utf-8")
-        manifest = manifest_module.loads(text, str(path))
+        manifest = manifest_file.loads(text, str(path))
     return text if as_json else "\n".join(_describe(source, manifest, derived=path is None)) + "\n"
 
 

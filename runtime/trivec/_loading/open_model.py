@@ -1,8 +1,7 @@
 """From a model's files to an open encoder: no names, no export."""
 
 import dataclasses
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,21 @@ from trivec._encoders.hybrid import HybridEncoder
 from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.pipeline import Pipeline, check_arrays
 from trivec._encoders.sparse import SparseEncoder
-from trivec._encoders.static import open_static
-from trivec._engine.approvals import is_approved
-from trivec._engine.devices import ROWS, Device, device_of, parse_device
-from trivec._engine.session import Session, available_devices, check_available
-from trivec._errors import InputError, ModelFormatError, ModelNotFoundError, ProviderError
+from trivec._engine.devices import Device
+from trivec._engine.session import Session, available_devices
+from trivec._errors import InputError, ModelFormatError, ProviderError
+from trivec._loading.choice import candidates, check_arguments, check_layout, graph_for, wanted, warn_once
+from trivec._loading.open_static import open_static
 from trivec._model import manifest as manifest_module
+from trivec._model import manifest_file
 from trivec._model.derived import SENTENCE_OUTPUT, choose_output, derive, read_step_arrays
-from trivec._model.manifest import PRECISIONS, SIMILARITIES, Encoder, Manifest, Route
-from trivec._model.source import Source, find
+from trivec._model.find import find
+from trivec._model.manifest import ROWS, Encoder, Manifest, Route
+from trivec._model.source import Source
 from trivec._model.static_model import STATIC
-from trivec._pooling.dense import Floats
 from trivec._system.threads import available_threads
 from trivec._tokens.tokenizer import TextTokenizer
-
-logger = logging.getLogger("trivec")
-_said: set[str] = set()
+from trivec._vectors.arrays import Floats
 
 NO_GRAPH = "fp32"
 """The precision of a table of weights, which no graph stands behind."""
@@ -40,14 +38,6 @@ ENCODERS: dict[str, type[BaseEncoder]] = {
     "mgte": HybridEncoder,
 }
 """What opens a family."""
-_ORDER = {"cuda": ("fp16", "fp32"), "cpu": ("fp32", "int8")}  # what precision="auto" takes, best first
-_OTHERS = ("fp32", "fp16", "int8")  # the same for providers that are given by hand
-_REFUSALS = {
-    ("cpu", "fp16"): "onnxruntime computes fp16 graphs on a CPU in fp32 through casts: slower, and no more exact. "
-    'Load precision="fp32" or "int8" there.',
-    ("cuda", "int8"): "onnxruntime has no CUDA kernels for these integer products and would copy to and from the CPU. "
-    'Load precision="fp16" or "fp32" there, or device="cpu".',
-}
 
 
 def open_model(source: Source, options: LoadOptions, manifest: Manifest | None = None) -> BaseEncoder:
@@ -69,15 +59,15 @@ def open_model(source: Source, options: LoadOptions, manifest: Manifest | None =
     available = available_devices()
     if not any(encoder.variants for encoder in manifest.encoders.values()):
         return _open(source, manifest, Device("cpu"), NO_GRAPH, options)
-    attempts = _attempts(device, options.precision, manifest.precisions(), available, source.name)
+    attempts = candidates(device, options.precision, manifest.precisions(), available, source.name)
     for attempt, (target, variant) in enumerate(attempts):
         try:
             return _open(source, manifest, target, variant, options)
         except ProviderError as error:
             if attempt + 1 == len(attempts):
                 raise
-            _say_once(str(target), f"{target} is not used: {error}")
-    raise AssertionError("unreachable: _attempts gives at least one")
+            warn_once(str(target), f"{target} is not used: {error}")
+    raise AssertionError("unreachable: candidates gives at least one")
 
 
 def reopen(options: LoadOptions, settings: Mapping[str, Any], lengths: Mapping[str, int | None]) -> BaseEncoder:
@@ -108,39 +98,8 @@ def read_manifest(source: Source, task: str | None) -> Manifest:
         InputError: task is no route of it.
     """
     path = source.file(manifest_module.FILE_NAME)
-    found = derive(source) if path is None else manifest_module.loads(path.read_bytes(), str(path))
+    found = derive(source) if path is None else manifest_file.loads(path.read_bytes(), str(path))
     return _only(found, task, source.name)
-
-
-def wanted(options: LoadOptions) -> Device | None:
-    """The device that was asked for, checked; None where trivec is to choose.
-
-    Raises:
-        InputError: it is none, or device and providers both say where to run.
-        ProviderError: the installed onnxruntime does not have a provider.
-    """
-    if options.providers is None:
-        return parse_device(options.device)
-    if options.device != "auto":
-        raise InputError(
-            f"device={options.device!r} and providers={[p.name for p in options.providers]!r} both say where to run. "
-            "Leave one out; a provider takes its device among its options: "
-            '("CUDAExecutionProvider", {"device_id": 1}).'
-        )
-    check_available(options.providers)
-    return device_of(options.providers)
-
-
-def check_arguments(precision: str, threads: int | None, similarity: str | None, layout: str) -> None:
-    """Raise InputError unless each is one of what there is."""
-    if layout not in ("auto", "rows", "mixed"):
-        raise InputError(f"layout {layout!r} is none of auto, rows, mixed.")
-    if precision not in ("auto", *PRECISIONS):
-        raise InputError(f"precision {precision!r} is not one of auto, {', '.join(PRECISIONS)}.")
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads must be a positive integer or None, got {threads!r}.")
-    if similarity is not None and similarity not in SIMILARITIES:
-        raise InputError(f"similarity_fn_name {similarity!r} is not one of {', '.join(SIMILARITIES)}.")
 
 
 def _only(manifest: Manifest, task: str | None, name: str) -> Manifest:
@@ -156,32 +115,9 @@ def _only(manifest: Manifest, task: str | None, name: str) -> Manifest:
     return dataclasses.replace(manifest, encoders=encoders, routes={task: route}, default_route=task)
 
 
-def _attempts(
-    wanted: Device | None, precision: str, have: Sequence[str], available: Sequence[str], name: str
-) -> list[tuple[Device, str]]:
-    """Devices and variants to try in order; where there is none, the reason as an error."""
-    if precision != "auto" and precision not in have:
-        raise ModelNotFoundError(
-            f"{name} has no {precision} variant; it has: {', '.join(have) or 'none'}. "
-            f"Export one from the checkpoint: trivec export MODEL OUT --precision {precision}"
-        )
-    devices = [wanted] if wanted else [Device(kind) for kind in available]
-    attempts = []
-    for device in devices:
-        variants = _ORDER.get(device.kind, _OTHERS) if precision == "auto" else (precision,)
-        allowed = [p for p in variants if p in have and (device.kind, p) not in _REFUSALS]
-        attempts += [(device, p) for p in allowed[:1]]
-    if not attempts:
-        kind = devices[-1].kind
-        variant = precision if precision != "auto" else next(iter(have), "")
-        reason = _REFUSALS.get((kind, variant), f"it has the variants {', '.join(have) or 'none'}.")
-        raise ProviderError(f"{name}: {variant or 'no variant'} is not run on {kind}: {reason}")
-    return attempts
-
-
 def _open(source: Source, manifest: Manifest, device: Device, precision: str, options: LoadOptions) -> BaseEncoder:
     """Fetch and check the variant's files, then open one session an encoder."""
-    _check_layout(manifest, precision, device, options)
+    check_layout(manifest, precision, device, options)
     available = available_threads()
     threads, spin = options.threads or available.count, available.quota is None
     files = {ref.path: source.checked(ref) for ref in manifest.files(precision)}
@@ -189,7 +125,7 @@ def _open(source: Source, manifest: Manifest, device: Device, precision: str, op
     opened: dict[str, tuple[TextTokenizer, Session | None]] = {}
     pipelines = {}
     for name, route in manifest.routes.items():
-        encoder = _chosen(manifest.encoders[route.encoder], precision, device, options.layout)
+        encoder = graph_for(manifest.encoders[route.encoder], precision, device, options.layout)
         if route.encoder not in opened:
             graph = [files[ref.path] for ref in encoder.variants[precision].files] if encoder.variants else []
             tokenizer = TextTokenizer(files[encoder.tokenizer.path], encoder)
@@ -213,36 +149,6 @@ def _open(source: Source, manifest: Manifest, device: Device, precision: str, op
     mixed = any(session is not None and session.layout != ROWS for _, session in opened.values())
     layout = "mixed" if mixed else "rows"
     return ENCODERS[manifest.family](manifest, pipelines, options.opened(source, precision, layout, files))
-
-
-def _check_layout(manifest: Manifest, precision: str, device: Device, options: LoadOptions) -> None:
-    """Raise InputError where texts of different lengths are to share runs, and no graph can do that."""
-    if options.layout != "mixed":
-        return
-    again = "or export the checkpoint again with: trivec export MODEL OUT --precision fp32,fp16"
-    if all(encoder.cuda is None for encoder in manifest.encoders.values()):
-        raise InputError(f'layout="mixed": {options.name} has no graph for it. Leave it out, {again}')
-    if precision != "fp16":
-        raise InputError(
-            f'layout="mixed" is for fp16, and {options.name} is opened in {precision} on {device}. Leave it out, or '
-            'type: precision="fp16", device="cuda"'
-        )
-
-
-def _chosen(encoder: Encoder, precision: str, device: Device, layout: str) -> Encoder:
-    """The encoder, with the graph for CUDA in place of its fp16 variant where that is to be opened."""
-    cuda = encoder.cuda
-    if cuda is None or precision != "fp16" or layout == "rows":
-        return encoder
-    digests = [ref.sha256 or "" for ref in cuda.files]
-    if layout == "auto" and not (device.kind == "cuda" and all(digests) and is_approved(digests, device)):
-        if device.kind == "cuda":
-            logger.info(
-                "A graph that takes texts of all lengths together waits to be proven on this GPU. Type: "
-                "trivec verify MODEL --device cuda"
-            )
-        return encoder
-    return dataclasses.replace(encoder, variants={**encoder.variants, precision: cuda})
 
 
 def _width(pipeline: Pipeline) -> int:
@@ -285,10 +191,3 @@ def _read_arrays(path: Path) -> dict[str, Floats]:
             return {key: stored[key] for key in stored.files}
     except (ValueError, OSError, EOFError) as error:
         raise ModelFormatError(f"{path} is no readable .npz file: {error}") from error
-
-
-def _say_once(what: str, message: str) -> None:
-    """Warn, once a process."""
-    if what not in _said:
-        _said.add(what)
-        logger.warning(message)

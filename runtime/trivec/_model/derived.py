@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from trivec._errors import ModelFormatError, ModelNotFoundError
 from trivec._model.checkpoint import read_checkpoint
+from trivec._model.hub import Repository
 from trivec._model.manifest import PRECISIONS, Encoder, FileRef, Manifest, Step, Variant
 from trivec._model.modules import TransformerSpec
-from trivec._model.source import Repository, Source
+from trivec._model.source import Source
 from trivec._model.static_model import EXTRA, static_manifest, static_spec
 from trivec._model.tensor_files import read_tensors
 

@@ -6,22 +6,16 @@ one vector a token. A plain model has one encoder and one route; a sentence-tran
 routes, over one shared encoder or over several.
 """
 
-import dataclasses
-import json
-import types
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
 from typing import Any
-
-from trivec._engine.devices import PACKED, PADDED, ROWS
-from trivec._errors import ModelFormatError
 
 FORMAT = 1
 FILE_NAME = "trivec.json"
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 PRECISIONS = ("fp32", "fp16", "int8")
+ROWS, PACKED, PADDED = "rows", "packed", "padded"
+"""What a graph reads: texts of one length, texts end to end, texts of any lengths padded."""
 LAYOUTS = (ROWS, PACKED, PADDED)
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 ACTIVATIONS = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu", "leaky_relu", "elu", "softplus", "mish")
@@ -179,176 +173,3 @@ class Manifest:
         """The precisions that every encoder with a graph has."""
         graphs = [encoder for encoder in self.encoders.values() if encoder.variants]
         return [p for p in PRECISIONS if graphs and all(p in encoder.variants for encoder in graphs)]
-
-
-def loads(text: str | bytes, where: str = FILE_NAME) -> Manifest:
-    """Parse and check a manifest.
-
-    Raises:
-        ModelFormatError: it is no JSON object, comes from a later trivec, or a field is missing, of the wrong type or
-            out of range; the message names the field.
-    """
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise ModelFormatError(f"{where} is not valid JSON ({error}). Export the model again: trivec export") from error
-    version = data.get("format") if isinstance(data, dict) else None
-    if not isinstance(version, int) or isinstance(version, bool):
-        raise ModelFormatError(f"{where} has no integer field 'format', so it is not a trivec manifest.")
-    if version > FORMAT:
-        raise ModelFormatError(
-            f"{where} has format {version}; this trivec reads up to {FORMAT}. Type: pip install -U trivec"
-        )
-    manifest = _build(Manifest, data, where)
-    _check(manifest, where)
-    return typing.cast("Manifest", manifest)
-
-
-def dumps(manifest: Manifest) -> str:
-    """The manifest as JSON: the format first, then the fields in the order of the classes."""
-    fields = {"format": manifest.format} | dataclasses.asdict(manifest)
-    return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
-
-
-def read(folder: Path) -> Manifest:
-    """The manifest of a model folder."""
-    path = folder / FILE_NAME
-    return loads(path.read_bytes(), str(path))
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - a type and a JSON value
-    """A JSON value as an instance of a type annotation."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        return _build(next(a for a in args if a is not type(None)), value, where)
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(typing.cast("type", kind), value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_build(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is Mapping and isinstance(value, dict):
-        return {key: _build(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if origin is None and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    raise ModelFormatError(f"{where}: expected {getattr(kind, '__name__', kind)}, got {json.dumps(value)[:80]}.")
-
-
-def _build_dataclass(kind: type, value: object, where: str) -> object:
-    if not isinstance(value, dict):
-        raise ModelFormatError(f"{where}: expected an object, got {json.dumps(value)[:80]}.")
-    hints, given = typing.get_type_hints(kind), {}
-    for spec in dataclasses.fields(kind):
-        if spec.name in value:
-            given[spec.name] = _build(hints[spec.name], value[spec.name], f"{where}.{spec.name}")
-        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
-            raise ModelFormatError(f"{where}: the field '{spec.name}' is missing.")
-    return kind(**given)
-
-
-def _check_heads(manifest: Manifest, name: str, route: Route, require: Callable[[bool, str], None]) -> None:
-    """What a route's heads must say for its family."""
-    sparse, multi = route.sparse, route.multi
-    if manifest.family == "dense":
-        require(sparse is None and multi is None, f"routes.{name} has heads that a dense model does not have.")
-    elif manifest.family == "splade":
-        require(sparse is not None and sparse.kind != "lexical", f"routes.{name}.sparse is missing or of another kind.")
-    else:
-        require(sparse is not None and sparse.kind == "lexical", f"routes.{name}.sparse is missing or of another kind.")
-    if sparse is not None:
-        require(sparse.kind in SPARSE_KINDS, f"routes.{name}.sparse.kind {sparse.kind!r}; known: {SPARSE_KINDS}.")
-        require(sparse.activation in SPARSE_ACTIVATIONS, f"routes.{name}: unknown activation {sparse.activation!r}.")
-        require(sparse.dim > 0, f"routes.{name}.sparse.dim must be positive, got {sparse.dim}.")
-        given = sparse.array if sparse.kind == "table" else sparse.output
-        require(bool(given), f"routes.{name}.sparse names no {'array' if sparse.kind == 'table' else 'output'}.")
-    if multi is not None:
-        require(bool(multi.output) and multi.dim > 0 and multi.skip >= 0, f"routes.{name}.multi is out of range.")
-
-
-def _check_layout(variant: Variant, where: str, allowed: tuple[str, ...], require: Callable[[bool, str], None]) -> None:
-    """The layout is one that this trivec knows, and that belongs there."""
-    require(
-        variant.layout in LAYOUTS,
-        f"{where}.layout {variant.layout!r} is none of {', '.join(LAYOUTS)}. Type: pip install -U trivec",
-    )
-    require(variant.layout in allowed, f"{where}.layout is {variant.layout!r}; expected {' or '.join(allowed)}.")
-
-
-def _check_cuda(encoder: Encoder, cuda: Variant, where: str, require: Callable[[bool, str], None]) -> None:
-    """The graph for CUDA says what it reads, and stands beside the fp16 variant whose weights it has."""
-    _check_layout(cuda, where, ("packed", "padded"), require)
-    require(bool(cuda.files), f"{where}.files is empty.")
-    require(bool(cuda.inputs), f"{where}.inputs is empty.")
-    require(cuda.needs == ("cuda",), f"{where}.needs is {list(cuda.needs)}; expected ['cuda'].")
-    require("fp16" in encoder.variants, f"{where} is there without the fp16 variant whose weights it reads.")
-
-
-def _check(manifest: Manifest, where: str) -> None:
-    """Cross-field rules, each with the field's name in its message."""
-
-    def require(condition: bool, message: str) -> None:
-        if not condition:
-            raise ModelFormatError(f"{where}: {message}")
-
-    require(bool(manifest.routes), "routes is empty.")
-    require(manifest.dim is not None and manifest.dim > 0, f"dim must be positive, got {manifest.dim}.")
-    require(
-        manifest.default_route is None or manifest.default_route in manifest.routes,
-        f"default_route {manifest.default_route!r} is none of the routes {sorted(manifest.routes)}.",
-    )
-    require(
-        manifest.default_prompt_name is None or manifest.default_prompt_name in manifest.prompts,
-        f"default_prompt_name {manifest.default_prompt_name!r} is none of the prompts {sorted(manifest.prompts)}.",
-    )
-    require(
-        manifest.similarity in SIMILARITIES, f"similarity {manifest.similarity!r} is none of {', '.join(SIMILARITIES)}."
-    )
-    require(
-        manifest.truncate_dim is None or 1 <= manifest.truncate_dim <= (manifest.dim or 0),
-        f"truncate_dim must be between 1 and dim, got {manifest.truncate_dim}.",
-    )
-    require(
-        manifest.family in FAMILIES,
-        f"the family {manifest.family!r} is none of those that this trivec runs: {', '.join(FAMILIES)}. Type: "
-        "pip install -U trivec",
-    )
-    require(
-        manifest.max_active_dims is None or manifest.max_active_dims >= 1,
-        f"max_active_dims must be at least 1 or null, got {manifest.max_active_dims}.",
-    )
-    for name, route in manifest.routes.items():
-        _check_heads(manifest, name, route, require)
-        require(route.pooling is None or bool(route.pooling.modes), f"routes.{name}.pooling.modes is empty.")
-        require(route.encoder in manifest.encoders, f"routes.{name}.encoder {route.encoder!r} is not in encoders.")
-        for mode in route.pooling.modes if route.pooling else ():
-            require(mode in POOLING_MODES, f"routes.{name}: unknown pooling mode {mode!r}; known: {POOLING_MODES}.")
-        for step in route.steps:
-            require(step.kind in STEPS, f"routes.{name}: unknown step {step.kind!r}; known: {STEPS}.")
-            require(step.activation in ACTIVATIONS, f"routes.{name}: unknown activation {step.activation!r}.")
-    for name, encoder in manifest.encoders.items():
-        require(
-            encoder.max_seq_length is None or encoder.max_seq_length > 0,
-            f"encoders.{name}.max_seq_length must be positive or null, got {encoder.max_seq_length}.",
-        )
-        require(
-            encoder.truncation_side in ("left", "right"),
-            f"encoders.{name}.truncation_side {encoder.truncation_side!r} is neither left nor right.",
-        )
-        for precision, variant in encoder.variants.items():
-            require(precision in PRECISIONS, f"encoders.{name}: unknown variant {precision!r}; known: {PRECISIONS}.")
-            require(bool(variant.files), f"encoders.{name}.variants.{precision}.files is empty.")
-            _check_layout(variant, f"encoders.{name}.variants.{precision}", ("rows",), require)
-        if encoder.cuda is not None:
-            _check_cuda(encoder, encoder.cuda, f"encoders.{name}.cuda", require)
-    for precision in PRECISIONS:
-        for ref in manifest.files(precision):
-            path = PurePosixPath(ref.path)
-            require(ref.path != "", "a file path is empty.")
-            require(
-                not path.is_absolute() and ".." not in path.parts and "\\" not in ref.path and ":" not in ref.path,
-                f"the file path {ref.path!r} leaves the model folder.",
-            )

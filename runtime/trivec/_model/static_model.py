@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trivec._errors import InputError, ModelFormatError
+from trivec._model.hub import Repository
 from trivec._model.json_files import join, read_list, read_object
 from trivec._model.manifest import SIMILARITIES, Encoder, FileRef, Manifest, Pooling, Route, Step, Variant
 from trivec._model.modules import Module, read_steps
-from trivec._model.source import Folder, Repository, Source
+from trivec._model.source import Folder, Source
 from trivec._model.tensor_files import Shape, read_shapes
 
 STATIC = "static"

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec._model.manifest import Pooling, Step
-
-Floats = npt.NDArray[np.float32]
+from trivec._vectors.arrays import Floats, normalize
 
 
 def pool(states: Floats, pooling: Pooling, prompt_length: int = 0) -> Floats:
@@ -86,13 +85,6 @@ def apply_steps(vectors: Floats, steps: Sequence[Step], arrays: Mapping[str, Flo
     return vectors
 
 
-def normalize(vectors: Floats) -> Floats:
-    """Rows (B, D) divided by max(their L2 norm, 1e-12), as torch.nn.functional.normalize."""
-    norms: Floats = np.sqrt(np.einsum("bd,bd->b", vectors, vectors))[:, None]  # (B, 1)
-    norms = np.maximum(norms, np.float32(1e-12))
-    return vectors / norms
-
-
 def _dense(vectors: Floats, step: Step, arrays: Mapping[str, Floats]) -> Floats:
     """activation(x W^T + b) [+ residual]."""
     out = vectors @ arrays[f"{step.arrays}.weight"].T  # (B, D')
@@ -140,3 +132,42 @@ _ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
     "softplus": _softplus,
     "mish": lambda x: x * np.tanh(_softplus(x)),
 }
+
+
+def pool_weights(pooling: Pooling, lengths: npt.NDArray[np.int64], prompt_length: int) -> Floats | None:
+    """What each token counts in each mode of pooling; None where a mode is no weighted sum (max).
+
+    The weights are those of :func:`trivec._pooling.dense.pool`, which pools rows of one length.
+
+    Args:
+        pooling: its modes.
+        lengths: (B,) tokens of each text, at least 1.
+        prompt_length: leading tokens that are left out where `pooling.include_prompt` is False.
+
+    Returns:
+        (K, T) float32, T the sum of lengths.
+    """
+    if "max" in pooling.modes:
+        return None
+    skip = 0 if pooling.include_prompt else prompt_length
+    rows = {length: _weights_of(pooling.modes, length, min(skip, length)) for length in np.unique(lengths).tolist()}
+    if not rows:
+        return np.zeros((len(pooling.modes), 0), dtype=np.float32)
+    return np.concatenate([rows[length] for length in lengths.tolist()], axis=1)
+
+
+def _weights_of(modes: Sequence[str], length: int, skip: int) -> Floats:
+    """(K, S) of one text of S tokens, the first `skip` of which are left out."""
+    found = np.zeros((len(modes), length), dtype=np.float32)
+    count = max(length - skip, 1e-9)
+    for row, mode in zip(found, modes, strict=True):
+        if mode == "cls":
+            row[skip if skip < length else 0] = 1
+        elif mode == "lasttoken":
+            row[length - 1] = skip < length
+        elif mode == "weightedmean":
+            positions = np.arange(skip + 1, length + 1, dtype=np.float32)  # they count from 1
+            row[skip:] = positions / np.float32(max(float(positions.sum()), 1e-9))
+        else:
+            row[skip:] = np.float32(1 / (count if mode == "mean" else math.sqrt(count)))
+    return found

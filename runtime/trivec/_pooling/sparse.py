@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec._errors import InputError
-from trivec._pooling.dense import Floats
-from trivec._vectors.ragged import Ids, row_numbers
+from trivec._vectors.arrays import Floats, Ids
+from trivec._vectors.ragged import row_numbers
 from trivec._vectors.sparse import SparseVectors
 
 _ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {

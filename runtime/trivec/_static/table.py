@@ -10,8 +10,8 @@ import numpy.typing as npt
 from trivec._errors import ModelFormatError
 from trivec._model.static_model import EXTRA, TABLES
 from trivec._model.tensor_files import read_tensors
-from trivec._pooling.dense import Floats
-from trivec._tokens.tokenizer import Tokens
+from trivec._tokens.batch import Tokens
+from trivec._vectors.arrays import Floats
 
 Array = npt.NDArray[Any]
 Ids = npt.NDArray[np.int64]

@@ -11,7 +11,9 @@ from trivec._errors import InputError
 from trivec._model.static_model import MODEL2VEC
 from trivec._static.word_memo import Ids, joined, offsets_of, word_memo
 from trivec._system.threads import available_threads
-from trivec._tokens.tokenizer import Tokens, check_all_encodable, open_tokenizer
+from trivec._tokens.batch import Tokens
+from trivec._tokens.inputs import check_all_encodable
+from trivec._tokens.tokenizer import open_tokenizer
 
 
 class StaticTokenizer:

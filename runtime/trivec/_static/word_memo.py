@@ -18,7 +18,6 @@ from tokenizers import normalizers, pre_tokenizers
 
 Ids = npt.NDArray[np.int64]
 Read = Callable[[list[str]], list[list[int]]]
-
 _PIECES = re.compile(r"[^ \t\n\r!-/:-@\[-`{-~]+|[!-/:-@\[-`{-~]")
 _LONGEST, _MOST = 32, 1 << 17  # characters of a word that is kept, and words: 40 MB or so
 _RARE = 1000  # words, of which more than half are new: then the texts are not worth cutting up

@@ -1,11 +1,10 @@
 """What callers hand over, checked: texts and the options that name an output."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from trivec._errors import InputError
-from trivec._tokens.tokenizer import check_texts
 
 
 def as_texts(inputs: object, sentences: object) -> tuple[list[str], bool]:
@@ -31,3 +30,33 @@ def check_output_value(output_value: object) -> None:
         raise InputError(
             f"output_value {output_value!r} is not one of 'sentence_embedding', 'token_embeddings' or None."
         )
+
+
+def check_encodable(text: str, what: str) -> None:
+    """Raise InputError if a text holds half a surrogate pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{what} holds a lone surrogate (U+{ord(text[error.start]):04X} at character "
+            f"{error.start}), which is no valid Unicode text. Repair it: "
+            "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+        ) from error
+
+
+def check_all_encodable(texts: Sequence[str], prompt: str, first: int) -> None:
+    """Raise InputError if the prompt or a text holds half a surrogate pair; `first` is the index of the first text."""
+    check_encodable(prompt, "the prompt")
+    for index, text in enumerate(texts):
+        check_encodable(text, f"the text at index {first + index}")
+
+
+def check_texts(texts: Sequence[object]) -> None:
+    """Raise InputError, naming the index, if anything but a string is among the texts."""
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            hint = " Decode it first: text.decode('utf-8')." if isinstance(text, bytes) else ""
+            raise InputError(
+                f"expected strings, got {type(text).__name__} at index {index}: {str(text)[:40]!r}.{hint} "
+                "Nothing was encoded."
+            )

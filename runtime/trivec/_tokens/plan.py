@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Rows = npt.NDArray[np.intp]
+from trivec._model.manifest import PACKED
+from trivec._vectors.arrays import Rows
 
 
 def plan(lengths: npt.ArrayLike, budget: int, most: int | None = None) -> list[Rows]:
@@ -43,3 +44,45 @@ def distinct(texts: Sequence[str]) -> tuple[Sequence[str], Rows | None]:
         return texts, None
     place = {text: row for row, text in enumerate(first)}
     return list(first), np.fromiter((place[text] for text in texts), dtype=np.intp, count=len(texts))
+
+
+_STEPS = ((64, 8), (256, 32), (1024, 64))
+"""Up to so many tokens, padded lengths are multiples of so many: 8 sizes, 6 and 12; beyond, of 256."""
+
+
+def plan_mixed(lengths: npt.ArrayLike, budget: int, most: int | None, layout: str, limit: int | None) -> list[Rows]:
+    """Group texts of any lengths into batches; texts without tokens come by themselves.
+
+    Args:
+        lengths: (N,) tokens of each text.
+        budget: tokens that a batch may hold, padding among them; a batch has at least one text, however long.
+        most: texts that a batch may hold; None: any number.
+        layout: "packed", where texts take what they have, or "padded", where they take what the longest has.
+        limit: tokens that the graph can read at most; None: no limit.
+
+    Returns:
+        Index arrays that together hold 0..N-1 once each, longest texts first: texts of like lengths share a batch, so
+        little of it is padding.
+    """
+    counts = np.asarray(lengths, dtype=np.int64)  # (N,)
+    order = np.argsort(-counts, kind="stable")  # (N,)
+    filled = int(np.count_nonzero(counts))
+    ends = np.cumsum(counts[order[:filled]])  # (N',)
+    batches: list[Rows] = []
+    start = 0
+    while start < filled:
+        if layout == PACKED:
+            stop = int(np.searchsorted(ends, (ends[start - 1] if start else 0) + budget, side="right"))
+        else:
+            stop = start + budget // padded_length(int(counts[order[start]]), limit)
+        stop = min(max(stop, start + 1), filled if most is None else start + most, filled)
+        batches.append(order[start:stop])
+        start = stop
+    return batches + ([order[filled:]] if filled < len(order) else [])
+
+
+def padded_length(tokens: int, limit: int | None) -> int:
+    """The row length for a longest text of so many tokens: one of few, and not above the model's positions."""
+    step = next((step for most, step in _STEPS if tokens <= most), 256)
+    rounded = -(-tokens // step) * step
+    return rounded if limit is None else max(tokens, min(rounded, limit))

@@ -1,10 +1,9 @@
 """Texts to token ids, equal to the reference tokenizer's."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,80 +11,10 @@ from tokenizers import Tokenizer, normalizers
 
 from trivec._errors import InputError, ModelFormatError
 from trivec._model.manifest import Encoder
-from trivec._vectors.ragged import row_numbers, take_rows
+from trivec._tokens.batch import Tokens
+from trivec._tokens.inputs import check_all_encodable
 
 _CHUNK = 256  # texts whose Encoding objects are alive at once: 60 bytes a token, and what was cut off as well
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Token ids of B texts that run together."""
-
-    ids: npt.NDArray[np.int64]
-    """(T,) of all texts, end to end."""
-    offsets: npt.NDArray[np.int64]
-    """(B + 1,) where each text starts."""
-
-    @classmethod
-    def of_rows(cls, ids: npt.NDArray[np.int64]) -> "Batch":
-        """Rows of one length (B, S)."""
-        return cls(ids.reshape(-1), np.arange(len(ids) + 1, dtype=np.int64) * ids.shape[1])
-
-    def __len__(self) -> int:
-        """Texts."""
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """(B,) tokens of each text."""
-        lengths: npt.NDArray[np.int64] = self.offsets[1:] - self.offsets[:-1]
-        return lengths
-
-    def part(self, some: slice) -> "Batch":
-        """Texts that lie side by side."""
-        offsets = self.offsets[some.start : some.stop + 1]
-        return Batch(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0])
-
-    def rows(self) -> npt.NDArray[np.int64]:
-        """(B, S) where all texts have one length, as a rows graph wants them."""
-        return self.ids.reshape(len(self), len(self.ids) // len(self) if len(self) else 0)
-
-    def positions(self) -> npt.NDArray[np.int64]:
-        """(T,) the place of each token in its text."""
-        return np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
-
-    def texts(self) -> npt.NDArray[np.int64]:
-        """(T,) the text of each token."""
-        return row_numbers(self.offsets)
-
-
-class Tokens(NamedTuple):
-    """Token ids of N texts, end to end."""
-
-    ids: npt.NDArray[np.int64]
-    """(T,) ids of all texts."""
-    offsets: npt.NDArray[np.int64]
-    """(N + 1,) where each text starts in `ids`."""
-    truncated: npt.NDArray[np.bool_]
-    """(N,) whether a text was longer than the model reads."""
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """(N,) tokens of each text."""
-        lengths: npt.NDArray[np.int64] = self.offsets[1:] - self.offsets[:-1]  # np.diff takes ten times as long for one
-        return lengths
-
-    def take(self, rows: npt.NDArray[np.intp]) -> Batch:
-        """The ids of some texts, at least one."""
-        if len(rows) == 1:
-            ids = self.of(int(rows[0]))
-            return Batch(ids, np.array([0, len(ids)]))
-        offsets, entries = take_rows(self.offsets, rows)
-        return Batch(self.ids[entries], offsets)
-
-    def of(self, row: int) -> npt.NDArray[np.int64]:
-        """(S,) ids of one text."""
-        return self.ids[self.offsets[row] : self.offsets[row + 1]]
 
 
 class TokenReader(Protocol):
@@ -205,33 +134,3 @@ def _lowers(normalizer: Any) -> bool:  # noqa: ANN401 - tokenizers has no types
     if isinstance(normalizer, normalizers.Sequence):
         parts = cast("Iterable[Any]", normalizer)
     return any(isinstance(part, normalizers.Lowercase) for part in parts)
-
-
-def check_encodable(text: str, what: str) -> None:
-    """Raise InputError if a text holds half a surrogate pair."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{what} holds a lone surrogate (U+{ord(text[error.start]):04X} at character "
-            f"{error.start}), which is no valid Unicode text. Repair it: "
-            "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-        ) from error
-
-
-def check_all_encodable(texts: Sequence[str], prompt: str, first: int) -> None:
-    """Raise InputError if the prompt or a text holds half a surrogate pair; `first` is the index of the first text."""
-    check_encodable(prompt, "the prompt")
-    for index, text in enumerate(texts):
-        check_encodable(text, f"the text at index {first + index}")
-
-
-def check_texts(texts: Sequence[object]) -> None:
-    """Raise InputError, naming the index, if anything but a string is among the texts."""
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            hint = " Decode it first: text.decode('utf-8')." if isinstance(text, bytes) else ""
-            raise InputError(
-                f"expected strings, got {type(text).__name__} at index {index}: {str(text)[:40]!r}.{hint} "
-                "Nothing was encoded."
-            )

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec._errors import InputError
-from trivec._pooling.dense import Floats
-from trivec._vectors.ragged import Ids, blocks, check_offsets, read_npz, reduce_rows, row_numbers, take_rows
+from trivec._vectors.arrays import Floats, Ids
+from trivec._vectors.ragged import blocks, check_offsets, read_npz, reduce_rows, row_numbers, take_rows
 
 _BLOCK = 1 << 18  # entries that are worked on at a time: 2 MB as float64, and several such arrays live at once
 _MAX_DIM = np.iinfo(np.int32).max

@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec._errors import InputError
-from trivec._pooling.dense import Floats
-from trivec._vectors.ragged import Ids, RowIndex, blocks, check_offsets, read_npz, reduce_rows, resolve_rows, take_rows
+from trivec._vectors.arrays import Floats, Ids, RowIndex
+from trivec._vectors.ragged import blocks, check_offsets, read_npz, reduce_rows, resolve_rows, take_rows
 
 _WRITER = "MultiVectors.save(path)"
 _BLOCK = 1 << 20  # similarities of tokens that are held at a time: 4 MB
 _BLOCK_TOKENS = 1 << 12  # tokens of documents in a block; a longer document comes alone
-
 Reduce = Literal["mean", "sum"]
 
 

@@ -2,18 +2,14 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trivec._errors import InputError
-
-Array = npt.NDArray[Any]
-Ids = npt.NDArray[np.int64]
-RowIndex = slice | Sequence[int] | npt.NDArray[np.integer | np.bool_]  # what gives several rows
+from trivec._vectors.arrays import Array, Ids
 
 
 def check_offsets(name: str, offsets: npt.ArrayLike, total: int) -> Ids:

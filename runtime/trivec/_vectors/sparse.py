@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec._errors import InputError, MissingExtraError
-from trivec._pooling.dense import Floats
+from trivec._vectors.arrays import Floats, Ids, RowIndex
 from trivec._vectors.csr import Csr, check_csr, check_dicts, check_dim, dot_all, dot_rows, read_csr, row_norms
-from trivec._vectors.ragged import Ids, RowIndex, resolve_rows, row_numbers, take_rows
+from trivec._vectors.ragged import resolve_rows, row_numbers, take_rows
 
 Made = TypeVar("Made", "SparseVector", "SparseVectors")
 

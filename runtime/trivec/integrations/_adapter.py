@@ -13,13 +13,15 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar, cast
 import numpy as np
 
 from trivec._concurrency.batcher import Batcher
-from trivec._encoders.base import BaseEncoder, Overflow
+from trivec._encoders.base import BaseEncoder
+from trivec._encoders.calls import Overflow
 from trivec._encoders.dense import DenseEncoder, PromptedOptions
-from trivec._encoders.hybrid import HybridEncoder, HybridVectors, PromptedHybridOptions
+from trivec._encoders.hybrid import HybridEncoder, PromptedHybridOptions
 from trivec._encoders.sparse import PromptedSparseOptions, SparseEncoder
 from trivec._errors import InputError, MissingExtraError
 from trivec._load import load
 from trivec._tokens.inputs import as_texts
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
 Encoder = DenseEncoder | SparseEncoder | HybridEncoder
@@ -28,7 +30,6 @@ Model = str | os.PathLike[str] | Encoder
 Head = Literal["dense", "sparse", "colbert"]
 Side = Literal["document", "query"]
 T = TypeVar("T")
-
 _RETURNS: dict[Head, str] = {"dense": "return_dense", "sparse": "return_sparse", "colbert": "return_colbert_vecs"}
 _NOT_TAKEN = {"inputs", "sentences", "output_value", "save_to_cpu", *_RETURNS.values()}
 _NOT_TAKEN |= {"convert_to_numpy", "convert_to_tensor", "convert_to_sparse_tensor"}

@@ -26,10 +26,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from trivec._encoders.hybrid import HybridVectors
 from trivec._errors import InputError, MissingExtraError
 from trivec._load import load
 from trivec._system.threads import available_threads
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
 

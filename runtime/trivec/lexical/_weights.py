@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec._errors import InputError
+from trivec._vectors.arrays import Ids
 from trivec._vectors.csr import Csr
-from trivec._vectors.ragged import Ids, row_numbers
+from trivec._vectors.ragged import row_numbers
 
 Doubles = npt.NDArray[np.float64]
 Tokens = Sequence[str]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec import store
-from trivec._encoders.hybrid import HybridVectors
 from trivec._errors import InputError, NonFiniteError
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.sparse import SparseVectors
 from trivec.store import Vectors
 

@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import IO, NamedTuple, Self
 
 from trivec._errors import InputError
+from trivec._vectors.heads import Parts
 from trivec.store._records import MAGIC, Octets, packed, packed_block, records, unpacked_block
-from trivec.store._schema import Block, Parts
+from trivec.store._schema import Block
 
 _SYNC_SECONDS = 5.0  # a power cut costs what was done in so long; a kill costs nothing of it
 

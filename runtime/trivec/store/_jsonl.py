@@ -10,9 +10,11 @@ import numpy as np
 
 from trivec._errors import InputError
 from trivec._system.text_files import decode_lines
+from trivec._vectors.arrays import Array
+from trivec._vectors.heads import Parts
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
-from trivec.store._schema import Array, Block, Blocks, Contents, Head, Layout, Parts
+from trivec.store._schema import Block, Blocks, Contents, Head, Layout
 
 _KEYS = ("embedding", "sparse", "colbert")
 

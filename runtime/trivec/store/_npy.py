@@ -8,7 +8,9 @@ from typing import IO, Any
 import numpy as np
 
 from trivec._errors import InputError
-from trivec.store._schema import Array, Block, Blocks, Contents, Head, Layout, Parts
+from trivec._vectors.arrays import Array
+from trivec._vectors.heads import Parts
+from trivec.store._schema import Block, Blocks, Contents, Head, Layout
 
 
 def header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

@@ -9,11 +9,13 @@ from typing import IO
 import numpy as np
 
 from trivec._errors import InputError
+from trivec._vectors.arrays import Array
 from trivec._vectors.csr import check_csr, read_csr
+from trivec._vectors.heads import Parts
 from trivec._vectors.ragged import read_npz
 from trivec._vectors.sparse import SparseVectors
 from trivec.store._npy import header
-from trivec.store._schema import Array, Block, Blocks, Contents, Head, Layout, Parts
+from trivec.store._schema import Block, Blocks, Contents, Head, Layout
 
 _WRITER = "trivec.store.write(path, encoder, texts) or scipy.sparse.save_npz(path, matrix.tocsr())"
 

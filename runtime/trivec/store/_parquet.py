@@ -10,9 +10,11 @@ from typing import IO, Any
 import numpy as np
 
 from trivec._errors import InputError, MissingExtraError
+from trivec._vectors.arrays import Array
+from trivec._vectors.heads import Parts
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
-from trivec.store._schema import Array, Block, Blocks, Contents, Head, Layout, Parts
+from trivec.store._schema import Block, Blocks, Contents, Head, Layout
 
 _KEY = b"trivec"  # of the file's metadata: JSON with the fingerprint and the layout
 _GROUP = 32 << 20  # bytes of vectors in a row group

@@ -16,9 +16,11 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from trivec._vectors.arrays import Array
+from trivec._vectors.heads import Parts
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
-from trivec.store._schema import Array, Block, Parts
+from trivec.store._schema import Block
 
 MAGIC = b"trivec partial 1\n"
 _SIZES = struct.Struct("<IQI")  # bytes of the header, bytes of the payload, crc32 of both

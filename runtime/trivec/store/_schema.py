@@ -2,51 +2,18 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from trivec._encoders.hybrid import HybridVectors
-from trivec._errors import InputError
+from trivec._vectors.arrays import Array
+from trivec._vectors.heads import HybridVectors, Parts, parts_of
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
 
-Array = npt.NDArray[Any]
 Vectors = Array | SparseVectors | HybridVectors
 """What `encode` gives for N texts: (N, D), N rows of terms, or several of these."""
 Kind = Literal["dense", "sparse", "hybrid"]
-
-
-class Parts(NamedTuple):
-    """The representations of N texts; None for what there is none of."""
-
-    dense: Array | None
-    """(N, D) float32, int8 or uint8."""
-    sparse: SparseVectors | None
-    """N rows."""
-    colbert: MultiVectors | None
-    """N texts."""
-
-    @property
-    def rows(self) -> int:
-        """N."""
-        return next((len(part) for part in self if part is not None), 0)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the numbers."""
-        dense = 0 if self.dense is None else self.dense.nbytes
-        sparse = 0 if self.sparse is None else 8 * self.sparse.nnz
-        return dense + sparse + (0 if self.colbert is None else self.colbert.vectors.nbytes)
-
-    def take(self, rows: slice) -> "Parts":
-        """Those of some texts in a row; memory is shared."""
-        return Parts(
-            None if self.dense is None else self.dense[rows],
-            None if self.sparse is None else self.sparse[rows],
-            None if self.colbert is None else self.colbert[rows],
-        )
 
 
 class Block(NamedTuple):
@@ -119,26 +86,6 @@ class Layout:
             SparseVectors.concatenate(sparse) if sparse else None,
             MultiVectors.concatenate(colbert) if colbert else None,
         )
-
-
-def parts_of(vectors: object) -> Parts:
-    """Vectors of N texts, taken apart.
-
-    Raises:
-        InputError: something else, such as tensors or the vector of one text.
-    """
-    if isinstance(vectors, np.ndarray) and vectors.ndim == 2:
-        return Parts(vectors, None, None)
-    if isinstance(vectors, SparseVectors):
-        return Parts(None, vectors, None)
-    if isinstance(vectors, HybridVectors):
-        sparse = vectors.sparse if isinstance(vectors.sparse, SparseVectors) else None
-        colbert = vectors.colbert if isinstance(vectors.colbert, MultiVectors) else None
-        return Parts(vectors.dense, sparse, colbert)
-    raise InputError(
-        f"expected vectors of several texts, (N, D) or SparseVectors or HybridVectors, got {type(vectors).__name__}. "
-        "Leave out what asks for tensors or for token embeddings."
-    )
 
 
 class Head(NamedTuple):

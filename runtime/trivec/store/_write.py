@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from trivec._encoders.base import BaseEncoder
 from trivec._encoders.named_call import Method, fingerprint_of_call, spelled_out
 from trivec._errors import InputError, TrivecError
+from trivec._vectors.heads import parts_of
 from trivec.store._formats import FORMATS, check_kind, format_of, partial, sync_folder
 from trivec.store._journal import Identity, Journal
-from trivec.store._schema import Head, Layout, Vectors, parts_of
+from trivec.store._schema import Head, Layout, Vectors
 
 Encoded = Generator[tuple[list[str], Vectors], None, None]
 """Texts with their vectors, block by block."""

@@ -11,7 +11,7 @@ matrices or torch tensors; torch itself is never imported. What is computed from
 chunks: equal rows have equal scores, and of equal scores the lower index comes first.
 """
 
-from trivec._vectors.quantized_search import quantize_embeddings
+from trivec._vectors.quantize import quantize_embeddings
 from trivec.util._communities import community_detection
 from trivec.util._embeddings import normalize_embeddings, truncate_embeddings
 from trivec.util._mining import paraphrase_mining, paraphrase_mining_embeddings

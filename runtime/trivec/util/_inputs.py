@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trivec._encoders.hybrid import HybridVectors
 from trivec._errors import InputError
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
 Array = npt.NDArray[Any]
 Vectors = Any
 """An array, a torch tensor, a scipy.sparse matrix, SparseVectors, or a list of vectors: whatever `take` takes."""
-
 BLOCK_BYTES = 1 << 23  # the largest temporary array; a few live at a time
 EPSILON = 1e-12  # least norm that torch.nn.functional.normalize divides by
 

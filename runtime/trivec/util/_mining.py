@@ -6,10 +6,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from trivec._encoders.hybrid import HybridEncoder, HybridVectors
+from trivec._encoders.hybrid import HybridEncoder
 from trivec._encoders.sparse import SparseEncoder
 from trivec._errors import InputError
 from trivec._tokens.inputs import as_texts
+from trivec._vectors.heads import HybridVectors
 from trivec.util._candidates import Doubles, Ids
 from trivec.util._inputs import Vectors, check_count, take
 from trivec.util._scorers import Names, Score, scorer

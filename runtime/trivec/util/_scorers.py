@@ -9,8 +9,8 @@ import numpy as np
 
 from trivec._errors import InputError
 from trivec._system.threads import available_threads
+from trivec._vectors.similarity import similarity
 from trivec._vectors.sparse import SparseVectors
-from trivec._vectors.sparse_similarity import similarity
 from trivec.util._candidates import Doubles, Exact, Ids, Keys
 from trivec.util._inputs import BLOCK_BYTES, EPSILON, Array, block_of, slices, squares, unit, work_type
 from trivec.util._similarity import (

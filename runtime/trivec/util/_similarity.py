@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from trivec._errors import InputError
+from trivec._vectors.similarity import similarity, similarity_pairwise
 from trivec._vectors.sparse import SparseVectors
-from trivec._vectors.sparse_similarity import similarity, similarity_pairwise
 from trivec.util._inputs import (
     EPSILON,
     Array,

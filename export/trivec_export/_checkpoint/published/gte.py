@@ -47,24 +47,18 @@ _DEFAULTS: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 """Keys that both configs have, with what NewConfig takes where config.json leaves one out: GteConfig takes others."""
-
 _GENERAL = ("bos_token_id", "eos_token_id", "id2label", "label2id", "num_labels", "dtype")
 """Keys of every config of transformers, copied where they are."""
-
 _ROPE_THETA = 10000.0  # NewConfig's, where GteConfig has 160000
-
 _ONLY = {"position_embedding_type": "rope", "layer_norm_type": "layer_norm"}
 """Keys with one value that the native model computes, which is NewConfig's default too."""
-
 _CLASSES = {
     "NewModel": "GteModel",
     "NewForMaskedLM": "GteForMaskedLM",
     "NewForTokenClassification": "GteForTokenClassification",
     "NewForSequenceClassification": "GteForSequenceClassification",
 }
-
 _QKV = tuple(f"self_attn.{x}_proj" for x in "qkv")
-
 _LAYER = {
     "attention.qkv_proj": _QKV,
     "attention.q_proj": _QKV[:1],
@@ -77,7 +71,6 @@ _LAYER = {
     "mlp_ln": ("post_mlp_layernorm",),
 }
 """Modules of a layer, and the native ones that its rows are cut into, in this order."""
-
 _BUFFERS = re.compile(r"embeddings\.(position_ids|rotary_emb\..*)")
 """What a checkpoint may hold besides parameters: both models compute it."""
 

@@ -51,11 +51,9 @@ _DEFAULTS: dict[str, Any] = {
     "eos_token_id": 2,
 }
 """Keys that both configs have, with what XLMRobertaFlashConfig takes where config.json leaves one out."""
-
 _ONLY: dict[str, tuple[Any, Any]] = {"position_embedding_type": ("rotary", "absolute")}
 _THETA = 10000.0  # rotary_emb_base of XLMRobertaFlashConfig, where the native one has 20000
 _ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh")
-
 _NAMES = Names(
     prefix="roberta.",
     outside={

@@ -43,7 +43,6 @@ _KEYS = {
     "pad_token_id": ("pad_token_id", 0),
 }
 """Native keys, by which key the published config has them, and what it takes where it leaves one out: GPT2Config's."""
-
 _ONLY: dict[str, tuple[Any, Any]] = {
     "activation_function": ("swiglu", "gelu_new"),
     "rotary_emb_fraction": (1.0, 0.0),
@@ -62,11 +61,9 @@ _ONLY: dict[str, tuple[Any, Any]] = {
     "moe_every_n_layers": (None, None),
 }
 """Keys with one value that the native model computes, and the published config's default."""
-
 _THETA = 10000.0  # of the published config, where the native one has 1000
 _TRAINED = 2048  # max_trained_positions, likewise
 _MULTIPLE = 256  # the published MLP rounds its width up to a multiple
-
 _NAMES = Names(
     prefix="bert.",
     outside={

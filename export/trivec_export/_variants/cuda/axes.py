@@ -13,7 +13,6 @@ from trivec_export._variants.cuda.view import Sized, UnsuitableError, View
 
 Axes = tuple[str, ...]
 TOKENS: Axes = ("B", "S")
-
 # fmt: off
 _ELEMENTWISE = (
     "Abs", "Add", "And", "BiasGelu", "Cast", "Ceil", "Celu", "Clip", "Cos", "Div", "Elu", "Equal", "Erf", "Exp",

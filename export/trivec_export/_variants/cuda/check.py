@@ -14,7 +14,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from trivec._engine.mixed_feeds import POOLED, every_feed
-from trivec._tokens.tokenizer import Batch
+from trivec._tokens.batch import Batch
 from trivec_export._reference.heads import TOKEN_EMBEDDINGS
 from trivec_export._variants.cuda.cpu_twin import unpacked_twin
 from trivec_export._variants.cuda.graph import CudaGraph
@@ -22,7 +22,6 @@ from trivec_export._variants.half import set_type
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-
 LENGTHS = (33, 1, 7, 2, 16)
 """Tokens of the texts of a check."""
 _CLOSE = 1e-3

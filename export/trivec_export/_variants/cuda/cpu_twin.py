@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from trivec_export._graph.run import skeleton
 from trivec_export._variants.cuda.packed import padding_index
-from trivec_export._variants.int8.calibrate import skeleton
 
 _OWN = "twin/"
 _PACKED = "PackedMultiHeadAttention"

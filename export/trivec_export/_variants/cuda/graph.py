@@ -14,12 +14,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from trivec._engine.mixed_feeds import POOLED
+from trivec_export._graph.run import skeleton
 from trivec_export._graph.vocabulary_slices import chunk_pool, find_pool
 from trivec_export._reference.heads import TOKEN_EMBEDDINGS
 from trivec_export._variants.cuda.packed import pack
 from trivec_export._variants.cuda.padded import pad
 from trivec_export._variants.cuda.view import UnsuitableError, View, classify, with_constant_rows
-from trivec_export._variants.int8.calibrate import skeleton
 
 _CONTRIB = "com.microsoft"
 _STATES = 3  # dimensions of the states of tokens

@@ -11,12 +11,11 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
+from trivec_export._graph.run import open_session, skeleton
 from trivec_export._graph.save import INLINE
-from trivec_export._variants.int8.calibrate import open_session, skeleton
 
 Array = npt.NDArray[Any]
 Dims = tuple[int | str | None, ...]
-
 _FEW, _MORE, _MANY = 2, 3, 33  # rows, rows and tokens of the probes; tokens of the first are _TOKENS
 _TOKENS = 5
 _LARGEST_IDS = 1 << 20  # numbers of a table of indices, such as the token types of all positions

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from trivec_export._variants.int8.calibrate import Floats, skeleton
+from trivec_export._graph.run import Floats, skeleton
 from trivec_export._variants.int8.linears import Linear, View, scalable
 from trivec_export._variants.int8.smooth import Fit, IntegerLayer, quantize_rows
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from trivec_export._variants.int8.calibrate import Floats
+from trivec_export._graph.run import Floats
 
 _SMALLEST = 8  # a matrix with fewer rows or columns (a head with one output) is not worth a quantized input
 # Ops that treat each channel alone, so that a channel copied before them is a channel copied after them.

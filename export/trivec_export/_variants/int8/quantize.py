@@ -30,8 +30,9 @@ import numpy as np
 import onnx
 
 from trivec._errors import InputError, NonFiniteError
+from trivec_export._graph.run import Ids, random_texts
 from trivec_export._variants.int8.assemble import Group, assemble
-from trivec_export._variants.int8.calibrate import Channels, Ids, observe, pooled, random_texts
+from trivec_export._variants.int8.calibrate import Channels, observe, pooled
 from trivec_export._variants.int8.linears import View, emitters, groups
 from trivec_export._variants.int8.smooth import fit
 

@@ -24,7 +24,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trivec_export._variants.int8.calibrate import Channels, Floats
+from trivec_export._graph.run import Floats
+from trivec_export._variants.int8.calibrate import Channels
 
 WEIGHT_MAX = 63
 _ALPHAS = (0.0, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)

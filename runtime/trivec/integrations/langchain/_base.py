@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from trivec._encoders.base import Overflow
+from trivec._encoders.calls import Overflow
 from trivec._errors import InputError
 from trivec.integrations._adapter import Encoder, Head, Model, TextModel, open_model
 

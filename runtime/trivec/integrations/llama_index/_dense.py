@@ -8,7 +8,7 @@ from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager
 from pydantic import computed_field
 
-from trivec._encoders.base import Overflow
+from trivec._encoders.calls import Overflow
 from trivec._encoders.dense import DenseEncoder
 from trivec._encoders.hybrid import HybridEncoder
 from trivec._errors import InputError

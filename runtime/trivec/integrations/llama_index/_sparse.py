@@ -6,7 +6,7 @@ from typing import Any, cast
 from llama_index.core.base.embeddings.base_sparse import BaseSparseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 
-from trivec._encoders.base import Overflow
+from trivec._encoders.calls import Overflow
 from trivec._encoders.hybrid import HybridEncoder
 from trivec._encoders.sparse import SparseEncoder
 from trivec._vectors.sparse import SparseVectors

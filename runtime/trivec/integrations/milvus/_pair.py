@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trivec._errors import ModelNotFoundError
-from trivec._model.source import Source, find
+from trivec._model.find import find
+from trivec._model.source import Source
 from trivec._system.home import home
 
 _GRAPHS = ("model.onnx", "onnx/model.onnx")

@@ -12,7 +12,7 @@ import numpy as np
 from trivec._encoders.dense import DenseEncoder
 from trivec._encoders.static import StaticEncoder
 from trivec._errors import InputError
-from trivec._pooling.dense import Floats, normalize
+from trivec._vectors.arrays import Floats, normalize
 from trivec.integrations.milvus._base import (
     BaseEmbeddingFunction,
     ModelOptions,
@@ -31,7 +31,6 @@ __all__ = [
     "OnnxEmbeddingFunction",
     "SentenceTransformerEmbeddingFunction",
 ]
-
 NomicTask = Literal["search_document", "search_query", "clustering", "classification"]
 JinaTask = Literal["retrieval.query", "retrieval.passage", "separation", "classification", "text-matching"]
 _DENSE = "a model with one vector a text"

@@ -8,7 +8,7 @@ import numpy as np
 
 from trivec._encoders.hybrid import HybridEncoder
 from trivec._errors import InputError
-from trivec._pooling.dense import normalize
+from trivec._vectors.arrays import normalize
 from trivec.integrations.milvus._base import (
     BaseEmbeddingFunction,
     ModelOptions,
@@ -20,7 +20,6 @@ from trivec.integrations.milvus._base import (
 )
 
 __all__ = ["BGEM3EmbeddingFunction", "MGTEEmbeddingFunction"]
-
 _FLAG = "passage_max_length"
 _INSTEAD = {
     "query_max_length": f"pymilvus.model encodes queries as passages too; set {_FLAG}.",

@@ -19,7 +19,6 @@ from trivec.integrations.milvus._base import (
 from trivec.lexical import BM25
 
 __all__ = ["BM25EmbeddingFunction", "SpladeEmbeddingFunction"]
-
 _MS_MARCO = "bm25_msmarco_v1.json"
 
 

@@ -6,7 +6,7 @@ from typing import Any, Self, Unpack
 
 from qdrant_client import models
 
-from trivec._encoders.base import Overflow
+from trivec._encoders.calls import Overflow
 from trivec._encoders.dense import DenseEncoder
 from trivec._encoders.hybrid import HybridEncoder
 from trivec._encoders.sparse import SparseEncoder

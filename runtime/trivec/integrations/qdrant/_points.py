@@ -7,8 +7,8 @@ from typing import Any, cast
 import numpy as np
 from qdrant_client import models
 
-from trivec._encoders.hybrid import HybridVectors
 from trivec._errors import InputError
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec.integrations._adapter import dense_lists, sparse_rows
 from trivec.integrations.qdrant._vectors import Part, sparse_vector

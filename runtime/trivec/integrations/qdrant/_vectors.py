@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, TypedDict, cast
 import numpy as np
 from qdrant_client import models
 
-from trivec._encoders.hybrid import HybridVectors
 from trivec._errors import InputError
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector
 from trivec.integrations._adapter import Head, TextModel, dense_lists, sparse_row

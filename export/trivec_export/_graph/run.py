@@ -1,0 +1,104 @@
+"""Graphs opened in onnxruntime on the CPU, and texts to run through them."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+from onnx import numpy_helper
+
+Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
+# Add + LayerNormalization is several times faster than the kernel that this optimizer would fuse them into.
+DISABLED_OPTIMIZERS = ["SkipLayerNormFusion"]
+_INLINE_BYTES = 1024  # weights up to this size stay in the graph, where shape inference can read them
+
+
+def open_session(
+    model: onnx.ModelProto, outputs: Iterable[str] = (), *, optimize: bool = True, threads: int = 2
+) -> ort.InferenceSession:
+    """Open `model` on the CPU, with the tensors named in `outputs` as further graph outputs.
+
+    The weights are handed over beside the graph and not copied into a message: protobuf messages end at 2 GB.
+    """
+    light = skeleton(model)
+    light.graph.node.extend(model.graph.node)
+    light.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    large: dict[str, ort.OrtValue] = {}
+    read = {name for node in model.graph.node for name in node.input}
+    for tensor in model.graph.initializer:
+        if tensor.name not in read:
+            continue  # onnxruntime drops it, and would then not know whose values these are
+        if len(tensor.raw_data) <= _INLINE_BYTES:
+            light.graph.initializer.append(tensor)
+            continue
+        large[tensor.name] = ort.OrtValue.ortvalue_from_numpy(numpy_helper.to_array(tensor))
+        light.graph.initializer.append(_placeholder(tensor))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_external_initializers(list(large), list(large.values()))
+    return ort.InferenceSession(
+        light.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=DISABLED_OPTIMIZERS
+    )
+
+
+def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy `model` without its nodes and weights: inputs, outputs, versions and metadata."""
+    graph = onnx.GraphProto(name=model.graph.name, input=model.graph.input, output=model.graph.output)
+    return onnx.ModelProto(
+        ir_version=model.ir_version,
+        opset_import=model.opset_import,
+        producer_name=model.producer_name,
+        producer_version=model.producer_version,
+        metadata_props=model.metadata_props,
+        functions=model.functions,
+        graph=graph,
+    )
+
+
+def tensor_types(model: onnx.ModelProto) -> dict[str, str]:
+    """Type of everything that a node makes, such as "tensor(float)", as onnxruntime infers it for its own ops too."""
+    given = {value.name for value in model.graph.output}
+    made = [name for node in model.graph.node for name in node.output if name and name not in given]
+    return {value.name: value.type for value in open_session(model, made, optimize=False).get_outputs()}
+
+
+def random_texts(model: onnx.ModelProto, calibration: Sequence[Ids]) -> list[Ids]:
+    """Random ids of the vocabulary between the first and the last token of a calibration text, one row for each 16.
+
+    The vocabulary is as large as the embedding table that the input looks up; no table, no texts.
+
+    Returns:
+        Arrays (1, S) with S up to 64 or the longest calibration text.
+    """
+    name = model.graph.input[0].name
+    sizes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    lookups = [node.input[0] for node in model.graph.node if node.op_type == "Gather" and node.input[1] == name]
+    vocabulary = next((sizes[table][0] for table in lookups if table in sizes), 0)
+    if not vocabulary:
+        return []
+    rng = np.random.default_rng(0)
+    longest = max(ids.shape[1] for ids in calibration)
+    texts = []
+    for _ in range(max(4, len(calibration) // 16)):
+        size = int(rng.integers(min(4, longest), min(64, longest) + 1))
+        ids = rng.integers(0, vocabulary, (1, size))
+        ids[0, 0], ids[0, -1] = calibration[0][0, 0], calibration[0][0, -1]
+        texts.append(ids)
+    return texts
+
+
+def _placeholder(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    """`tensor` without its data, marked as kept elsewhere."""
+    place = onnx.StringStringEntryProto(key="location", value="memory")
+    return onnx.TensorProto(
+        name=tensor.name,
+        dims=tensor.dims,
+        data_type=tensor.data_type,
+        data_location=onnx.TensorProto.EXTERNAL,
+        external_data=[place],
+    )

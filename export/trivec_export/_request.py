@@ -1,0 +1,28 @@
+"""What was asked for, and what the gates say of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trivec._gate.checks import Check
+from trivec._model.manifest import FAMILIES as _FAMILIES
+
+FAMILIES = ("auto", *_FAMILIES)
+MIN_TEXTS = 64
+Verdicts = dict[str, dict[str, Check]]
+"""By precision, then by encoder."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for."""
+
+    model: str
+    out: Path
+    family: str
+    precisions: tuple[str, ...]
+    calibration: Path | None
+    revision: str | None
+    trust_remote_code: bool
+    token: str | bool | None
+    max_texts: int | None = None
+    tasks: tuple[str, ...] | None = None

@@ -1,0 +1,282 @@
+"""The options of every command."""
+
+import argparse
+from pathlib import Path
+
+from trivec._cli.commands import (
+    run_doctor,
+    run_encode,
+    run_explain,
+    run_export,
+    run_info,
+    run_map,
+    run_similarity,
+    run_verify,
+)
+from trivec._model.manifest import PRECISIONS
+from trivec._vectors.quantize import OUTPUT_PRECISIONS
+from trivec._version import __version__
+
+FAMILIES = ("auto", "dense", "splade", "bge-m3", "mgte")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trivec", description="Text embeddings from ONNX graphs.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"trivec {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_export(commands)
+    _add_encode(commands)
+    _add_verify(commands)
+    _add_info(commands)
+    _add_doctor(commands)
+    _add_similarity(commands)
+    _add_explain(commands)
+    _add_map(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction
+
+
+def _add_export(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "export",
+        allow_abbrev=False,
+        help="turn a checkpoint into a model folder",
+        description="Turn a checkpoint into a model folder with fp32, fp16 and int8 graphs, each compared with torch. "
+        "Needs trivec[export]. Private repositories: set HF_TOKEN.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="checkpoint folder, or name on the Hub")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
+    parser.add_argument("--family", choices=FAMILIES, default="auto", help="kind of vectors (default: %(default)s)")
+    parser.add_argument(
+        "--precision",
+        type=_precisions,
+        default=PRECISIONS,
+        metavar="LIST",
+        help=f"variants to write, separated by commas (default: {','.join(PRECISIONS)})",
+    )
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="your own texts for int8, beside those that come along"
+    )
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit on the Hub")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run Python code of the checkpoint")
+    parser.add_argument(
+        "--max-texts", type=int, metavar="N", help="calibrate and verify on at most N texts each (default: all)"
+    )
+    parser.add_argument(
+        "--tasks",
+        type=lambda text: text.split(","),
+        metavar="LIST",
+        help="of a model with an adapter for each task, such as Jina v3, those to export, separated by commas; each "
+        "has a graph of its own (default: all)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print no progress")
+    parser.set_defaults(run=run_export)
+
+
+def _add_encode(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "encode",
+        allow_abbrev=False,
+        help="texts to vectors",
+        description="Encode texts in bounded memory. Row i of OUT is text i of INPUT. Files are checked to their end "
+        "before anything is encoded. OUT appears when it is complete; until then what is done is in OUT.partial, and "
+        "the same command goes on from there after an interruption of any kind.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="model folder, or name on the Hub")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        nargs="?",
+        default="-",
+        help="- (stdin) or .txt: one text a line, empty lines included; .jsonl: strings, or objects with a column; "
+        ".csv with a header. UTF-8. (default: -)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help=".npy, .npz (sparse rows), .jsonl or .parquet file; - for jsonl on stdout",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace OUT if it exists, and an OUT.partial of another model or options"
+    )
+    parser.add_argument("--column", metavar="NAME", default="text", help="column of the texts (default: %(default)s)")
+    parser.add_argument(
+        "--output-precision",
+        choices=OUTPUT_PRECISIONS,
+        default="float32",
+        help="number type of the vectors (default: %(default)s)",
+    )
+    _add_prompt_options(parser)
+    parser.add_argument("--max-active-dims", type=int, metavar="N", help="keep the N heaviest terms of a sparse row")
+    parser.add_argument("--truncate-dim", type=int, metavar="N", help="keep the first N numbers of a vector")
+    parser.add_argument("--normalize", action="store_true", help="divide vectors by their length")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", default=32, help="work of one run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--window",
+        type=_count,
+        metavar="N",
+        help="texts that are encoded at a time, and kept: what an interruption can cost (default: 1024)",
+    )
+    parser.add_argument(
+        "--on-overflow",
+        choices=("truncate", "error"),
+        default="truncate",
+        help="for texts longer than the model reads (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="a progress bar on stderr (default: where stderr is a terminal)",
+    )
+    _add_load_options(parser)
+    parser.set_defaults(run=run_encode)
+
+
+def _add_verify(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "verify",
+        allow_abbrev=False,
+        help="check a model folder on this machine",
+        description="Hash every file, then compare every variant that the device runs with the fp32 variant, over the "
+        "verification texts that ship with trivec. Needs no torch. Exit status 1 if a variant misses its gate.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="model folder, or name on the Hub")
+    parser.add_argument("--texts", type=Path, metavar="FILE", help="your own texts instead: .txt, .jsonl or .csv")
+    parser.add_argument("--column", metavar="NAME", default="text", help="column of the texts (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="auto", metavar="D", help="auto, cpu, cuda or cuda:N (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: what this process may use)")
+    parser.set_defaults(run=run_verify)
+
+
+def _add_info(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "info",
+        allow_abbrev=False,
+        help="what a model folder says of itself",
+        description="Print a model's manifest, readably. Opens no graph and needs no onnxruntime.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="model folder, or name on the Hub")
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit on the Hub")
+    parser.add_argument("--json", action="store_true", help="the manifest as it is")
+    parser.set_defaults(run=run_info)
+
+
+def _add_doctor(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "doctor",
+        allow_abbrev=False,
+        help="what works on this machine",
+        description="Print versions, the providers that really start, CPU features, threads and folders; with a MODEL "
+        "also where it runs, and which provider runs how many of its nodes. Exit status 1 if nothing can run.",
+    )
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="model folder, or name on the Hub, to open too")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--providers", metavar="LIST", help="onnxruntime's providers for MODEL instead, best first, separated by commas"
+    )
+    parser.set_defaults(run=run_doctor)
+
+
+def _add_similarity(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "similarity",
+        allow_abbrev=False,
+        help="similarity of two texts",
+        description="Print the similarity of two texts by the model's own function.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="model folder, or name on the Hub")
+    parser.add_argument("a", metavar="A", help="a text, or @FILE")
+    parser.add_argument("b", metavar="B", help="a text, or @FILE")
+    _add_load_options(parser)
+    parser.set_defaults(run=run_similarity)
+
+
+def _add_explain(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "explain",
+        allow_abbrev=False,
+        help="what a model makes of a text, or of two",
+        description="Print the tokens of a text, what of it is cut off, its vector or its heaviest terms; of two texts "
+        "also how alike they are, and which terms make them so.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="model folder, or name on the Hub")
+    parser.add_argument("a", metavar="TEXT", help="a text, or @FILE")
+    parser.add_argument("b", metavar="TEXT", nargs="?", help="another one, to compare")
+    _add_prompt_options(parser)
+    parser.add_argument(
+        "--top", type=_count, metavar="N", default=15, help="terms to show at most (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="everything, for programs")
+    _add_load_options(parser)
+    parser.set_defaults(run=run_explain)
+
+
+def _add_map(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "map",
+        allow_abbrev=False,
+        help="a stored corpus as a page to look at",
+        description="Write one HTML file that shows a corpus, as `trivec encode` stores it, as a map: a dot for each "
+        "text, to hover, search and zoom. The page makes no request to anywhere.",
+    )
+    parser.add_argument("file", metavar="FILE", help=".parquet, .jsonl, .npy or .npz, of `trivec encode`")
+    parser.add_argument("out", metavar="OUT", help=".html file to write")
+    parser.add_argument(
+        "--texts", metavar="TEXTS", help=".txt (one text a line), .jsonl or .csv, for a .npy or .npz file; - for stdin"
+    )
+    parser.add_argument("--column", metavar="NAME", default="text", help="column of the texts (default: %(default)s)")
+    parser.add_argument(
+        "--projection",
+        choices=("pca", "tsne"),
+        default="pca",
+        help="pca: where the vectors differ most; tsne: neighbours near each other, slow, needs trivec[map] "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--vectors", choices=("dense", "sparse"), help="which, of a file with both (default: dense)")
+    parser.add_argument(
+        "--limit", type=_count, metavar="N", default=50_000, help="texts on the map, of more a sample (default: 50,000)"
+    )
+    parser.add_argument(
+        "--max-chars", type=_count, metavar="N", default=1_000, help="letters of a text on the page (default: 1,000)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    parser.set_defaults(run=run_map)
+
+
+def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--task", choices=("query", "document"), help="encode as encode_query or encode_document do, prompts included"
+    )
+    parser.add_argument("--prompt-name", metavar="NAME", help="one of the model's prompts")
+    parser.add_argument("--prompt", metavar="TEXT", help="text to put before each text")
+
+
+def _add_load_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision", choices=("auto", *PRECISIONS), default="auto", help="variant to run (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: what this process may use)")
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit on the Hub")
+
+
+def _count(argument: str) -> int:
+    if not argument.isdecimal() or int(argument) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {argument!r}")
+    return int(argument)
+
+
+def _precisions(argument: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in argument.split(",")))
+    unknown = [name for name in names if name not in PRECISIONS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown variant {unknown[0]!r} (choose from {', '.join(PRECISIONS)})")
+    return names

@@ -1,0 +1,134 @@
+"""What the commands do, one function each; imports happen when they run."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from trivec._errors import InputError
+
+
+def run_export(args: argparse.Namespace) -> int:
+    from trivec._export import export
+
+    export(
+        args.model,
+        args.out,
+        family=args.family,
+        precision=args.precision,
+        calibration=args.calibration,
+        revision=args.revision,
+        trust_remote_code=args.trust_remote_code,
+        max_texts=args.max_texts,
+        tasks=args.tasks,
+        quiet=args.quiet,
+    )
+    return 0
+
+
+def run_encode(args: argparse.Namespace) -> int:
+    from trivec._cli.encode import encode
+
+    return encode(args)
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    from trivec._gate.texts import Text
+    from trivec._gate.verify import report, verify
+    from trivec._system.text_files import open_texts
+
+    texts = None
+    if args.texts is not None:
+        texts = [Text("user", text) for text in open_texts(str(args.texts), args.column).read()]
+    checks = verify(args.model, device=args.device, texts=texts, threads=args.threads)
+    print(report(checks))
+    return 1 if any(check.failed for check in checks) else 0
+
+
+def run_info(args: argparse.Namespace) -> int:
+    from trivec._inspect.info import info
+
+    print(info(args.model, revision=args.revision, as_json=args.json), end="")
+    return 0
+
+
+def run_doctor(args: argparse.Namespace) -> int:
+    from trivec._inspect.doctor import doctor
+
+    providers = None if args.providers is None else [name.strip() for name in args.providers.split(",")]
+    return doctor(args.model, device=args.device, providers=providers)
+
+
+def run_similarity(args: argparse.Namespace) -> int:
+    from trivec._encoders.hybrid import HybridEncoder
+    from trivec._load import load
+
+    texts = [_text(args.a), _text(args.b)]
+    with load(
+        args.model, device=args.device, precision=args.precision, threads=args.threads, revision=args.revision
+    ) as encoder:
+        if isinstance(encoder, HybridEncoder):
+            value = float(encoder.compute_score([(texts[0], texts[1])])["sparse+dense"][0])
+        else:
+            vectors = encoder.encode(texts)
+            value = float(encoder.similarity_pairwise(vectors[:1], vectors[1:])[0])
+    print(f"{round(value, 4) + 0.0:.4f}")  # + 0.0 turns -0.0, the distance of equal texts, into 0.0
+    return 0
+
+
+def run_explain(args: argparse.Namespace) -> int:
+    import json
+
+    from trivec._encoders.named_call import METHODS
+    from trivec._inspect.explain import explain
+    from trivec._inspect.explain_text import render
+    from trivec._load import load
+
+    texts = [_text(argument) for argument in (args.a, args.b) if argument is not None]
+    with load(
+        args.model, device=args.device, precision=args.precision, threads=args.threads, revision=args.revision
+    ) as encoder:
+        found = explain(encoder, texts, method=METHODS[args.task], prompt_name=args.prompt_name, prompt=args.prompt)
+    encoding = sys.stdout.encoding or "ascii"
+    blocks = "█".encode(encoding, "replace").decode(encoding) == "█"
+    if args.json:
+        text = json.dumps(found.as_dict(), ensure_ascii=not blocks, indent=2) + "\n"
+    else:
+        text = render(found, top=args.top, ascii_only=not blocks)
+    print(text.encode(encoding, "replace").decode(encoding), end="")  # a token may be of any script
+    return 0
+
+
+def run_map(args: argparse.Namespace) -> int:
+    from trivec import map as maps
+    from trivec._system.text_files import open_texts
+
+    texts = None if args.texts is None else open_texts(args.texts, args.column).read()
+    drawn = maps.write(
+        args.file,
+        args.out,
+        texts=texts,
+        projection=args.projection,
+        vectors=args.vectors,
+        limit=args.limit,
+        max_chars=args.max_chars,
+        overwrite=args.force,
+    )
+    sample = "" if drawn.rows == drawn.total else f" of {drawn.total:,}"
+    print(f"{drawn.rows:,}{sample} texts, {drawn.projection}, {drawn.size / 1e6:.1f} MB: {drawn.path}", file=sys.stderr)
+    return 0
+
+
+def _text(argument: str) -> str:
+    """A text from the command line; `@FILE` is the text of a file, without its last line break."""
+    if not argument.startswith("@"):
+        return argument
+    path = Path(argument[1:])
+    if not path.is_file():
+        raise InputError(
+            f"there is no file {str(path)!r}; an argument that starts with @ names a file. For a text that really "
+            "starts with @, put the text in a file."
+        )
+    try:
+        return path.read_text(encoding="utf-8-sig").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: {error}. Convert it: iconv -t UTF-8") from error

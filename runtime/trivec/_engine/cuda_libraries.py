@@ -1,0 +1,66 @@
+"""CUDA's and cuDNN's libraries, loaded from where pip has put them."""
+
+import contextlib
+import io
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from typing import TextIO
+
+from trivec._engine.devices import CUDA, Engine
+
+
+def preload(ort: Engine) -> str:
+    """Load CUDA's and cuDNN's libraries from where pip has put them, once a process; what could not be loaded.
+
+    onnxruntime prints its complaints, which would end up among the vectors that a program writes to stdout.
+    """
+    with _PRELOADING:
+        if not _preloaded or _preloaded[0][0] is not ort:
+            _preloaded[:] = [(ort, _preload(ort))]
+        return _preloaded[0][1]
+
+
+_PRELOADING = threading.Lock()
+_preloaded: list[tuple[Engine, str]] = []
+
+
+def _preload(ort: Engine) -> str:
+    load = getattr(ort, "preload_dlls", None)
+    if load is None or not {CUDA, "TensorrtExecutionProvider"} & set(ort.get_available_providers()):
+        return ""
+    with captured() as heard:
+        try:
+            load()
+        except Exception as error:  # noqa: BLE001 - a library that is not found is the session's to miss
+            print(error)
+    return re.sub(r"\x1b\[\d*m", "", heard.getvalue()).strip()  # it prints warnings in yellow
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[io.StringIO]:
+    """What this thread prints meanwhile; what others print goes where it always goes."""
+    heard = io.StringIO()
+    before, sys.stdout = sys.stdout, ThreadStdout(sys.stdout, heard, threading.get_ident())
+    try:
+        yield heard
+    finally:
+        sys.stdout = before
+
+
+class ThreadStdout(io.TextIOBase):
+    """A stdout that keeps one thread's words."""
+
+    def __init__(self, real: TextIO | None, heard: io.StringIO, thread: int) -> None:
+        self._real, self._heard, self._thread = real, heard, thread
+
+    def write(self, text: str, /) -> int:
+        """Keep the thread's text, pass on any other."""
+        stream = self._heard if threading.get_ident() == self._thread else self._real
+        return len(text) if stream is None else stream.write(text)
+
+    def flush(self) -> None:
+        """Flush the real one."""
+        if self._real is not None:
+            self._real.flush()

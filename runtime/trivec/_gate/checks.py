@@ -1,0 +1,121 @@
+"""One variant of one route against a reference: encoded together and alone, compared head by head."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from trivec._encoders.base import BaseEncoder
+from trivec._encoders.dense import DenseEncoder
+from trivec._encoders.hybrid import HybridEncoder
+from trivec._encoders.sparse import SparseEncoder
+from trivec._gate.figures import Bounds, Figures, compare, compare_multi, compare_sparse, failures
+from trivec._gate.texts import Text
+from trivec._vectors.arrays import Floats
+from trivec._vectors.heads import HybridVectors
+from trivec._vectors.multi import MultiVectors
+from trivec._vectors.sparse import SparseVectors
+
+ALONE = 48  # texts that are also encoded each in a call of its own
+
+
+@dataclass(frozen=True)
+class Check:
+    """One variant of one route on one device."""
+
+    precision: str
+    device: str
+    route: str
+    figures: Figures
+    failed: list[str]
+    worst_text: str
+    texts: int
+    ms_per_text: float
+    worst_texts: tuple[tuple[str, float], ...] = ()
+    """The texts that are furthest off with their cosines, worst first."""
+    head: str = "dense"
+    """ "dense", "sparse" or "colbert": which of a route's representations."""
+    others: tuple["Check", ...] = ()
+    """An export's checks of the other routes and heads of the encoder, of which this is the worst."""
+    layout: str = "rows"
+    """"rows", or "mixed": the graph that CUDA has for texts of different lengths."""
+
+    def record(self, status: str) -> dict[str, Any]:
+        """The manifest's gate entry: `measured`, or `emulated` where another graph stood for the variant."""
+        given = dataclasses.asdict(self.figures).items()
+        figures = {k: v for k, v in given if k not in ("worst", "lowest") and v is not None}
+        rounded = {key: round(value, 8) if isinstance(value, float) else value for key, value in figures.items()}
+        return {
+            "status": status,
+            "device": self.device,
+            "route": self.route,
+            "head": self.head,
+            "texts": self.texts,
+            **rounded,
+            # a graph that emulates another says nothing of its time
+            **({"ms_per_text": round(self.ms_per_text, 3)} if status == "measured" else {}),
+            "worst_text": self.worst_text[:200],
+        }
+
+
+def check_route(
+    encoder: BaseEncoder,
+    texts: Sequence[Text],
+    route: str | None,
+    reference: HybridVectors,
+    bounds: Mapping[str, Bounds],
+) -> list[Check]:
+    """Encode all texts in one call and some in calls of their own, and compare each head with the reference."""
+    listed = [text.text for text in texts]
+    kinds = [text.kind for text in texts]
+    width = None if reference.dense is None else reference.dense.shape[1]  # a model's truncate_dim must not cut it
+    start = time.perf_counter()
+    vectors = vectors_of(encoder, listed, route, width)
+    seconds = time.perf_counter() - start
+    stride = max(1, len(listed) // ALONE)
+    alone = [vectors_of(encoder, [text], route, width) for text in listed[::stride]]
+    found: dict[str, Figures] = {}
+    if reference.dense is not None:
+        one = np.concatenate([item.dense for item in alone if item.dense is not None])  # (M, D)
+        found["dense"] = compare(cast("Floats", vectors.dense), one, stride, reference.dense, kinds)
+    if isinstance(reference.sparse, SparseVectors):
+        rows = SparseVectors.concatenate([cast("SparseVectors", item.sparse) for item in alone])
+        mine = cast("SparseVectors", vectors.sparse)
+        found["sparse"] = compare_sparse(mine, rows, stride, reference.sparse, kinds)
+    if isinstance(reference.colbert, MultiVectors):
+        several = MultiVectors.concatenate([cast("MultiVectors", item.colbert) for item in alone])
+        found["colbert"] = compare_multi(
+            cast("MultiVectors", vectors.colbert), several, stride, reference.colbert, kinds
+        )
+    return [
+        Check(
+            encoder.precision,
+            encoder.device,
+            route or "default",
+            figures,
+            failures(figures, bounds[head]),
+            listed[figures.worst],
+            len(listed),
+            seconds / len(listed) * 1000,
+            tuple((listed[index], value) for index, value in figures.lowest),
+            head,
+        )
+        for head, figures in found.items()
+    ]
+
+
+def vectors_of(encoder: BaseEncoder, texts: list[str], route: str | None, width: int | None) -> HybridVectors:
+    """Everything that a model says of texts, without prompts and whole: no terms or numbers are cut off."""
+    if isinstance(encoder, DenseEncoder):
+        return HybridVectors(encoder.encode(texts, prompt="", task=route, truncate_dim=width), None, None)
+    terms = encoder.manifest.routes[route or "default"].sparse
+    every = None if terms is None else terms.dim
+    if isinstance(encoder, SparseEncoder):
+        return HybridVectors(None, encoder.encode(texts, prompt="", task=route, max_active_dims=every), None)
+    if isinstance(encoder, HybridEncoder):
+        colbert = encoder.manifest.routes[route or "default"].multi is not None
+        return encoder.encode(texts, prompt="", task=route, return_colbert_vecs=colbert, max_active_dims=every)
+    raise AssertionError(f"unknown encoder {type(encoder).__name__}")

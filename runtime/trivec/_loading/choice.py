@@ -1,0 +1,114 @@
+"""Which device, variant and graph of a model are opened, and why not another."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+from trivec._encoders.load_options import LoadOptions
+from trivec._engine.approvals import is_approved
+from trivec._engine.devices import Device, device_of, parse_device
+from trivec._engine.session import check_available
+from trivec._errors import InputError, ModelNotFoundError, ProviderError
+from trivec._model.manifest import PRECISIONS, SIMILARITIES, Encoder, Manifest
+
+logger = logging.getLogger("trivec")
+_warned: set[str] = set()
+_ORDER = {"cuda": ("fp16", "fp32"), "cpu": ("fp32", "int8")}  # what precision="auto" takes, best first
+_OTHERS = ("fp32", "fp16", "int8")  # the same for providers that are given by hand
+_REFUSALS = {
+    ("cpu", "fp16"): "onnxruntime computes fp16 graphs on a CPU in fp32 through casts: slower, and no more exact. "
+    'Load precision="fp32" or "int8" there.',
+    ("cuda", "int8"): "onnxruntime has no CUDA kernels for these integer products and would copy to and from the CPU. "
+    'Load precision="fp16" or "fp32" there, or device="cpu".',
+}
+
+
+def wanted(options: LoadOptions) -> Device | None:
+    """The device that was asked for, checked; None where trivec is to choose.
+
+    Raises:
+        InputError: it is none, or device and providers both say where to run.
+        ProviderError: the installed onnxruntime does not have a provider.
+    """
+    if options.providers is None:
+        return parse_device(options.device)
+    if options.device != "auto":
+        raise InputError(
+            f"device={options.device!r} and providers={[p.name for p in options.providers]!r} both say where to run. "
+            "Leave one out; a provider takes its device among its options: "
+            '("CUDAExecutionProvider", {"device_id": 1}).'
+        )
+    check_available(options.providers)
+    return device_of(options.providers)
+
+
+def check_arguments(precision: str, threads: int | None, similarity: str | None, layout: str) -> None:
+    """Raise InputError unless each is one of what there is."""
+    if layout not in ("auto", "rows", "mixed"):
+        raise InputError(f"layout {layout!r} is none of auto, rows, mixed.")
+    if precision not in ("auto", *PRECISIONS):
+        raise InputError(f"precision {precision!r} is not one of auto, {', '.join(PRECISIONS)}.")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads must be a positive integer or None, got {threads!r}.")
+    if similarity is not None and similarity not in SIMILARITIES:
+        raise InputError(f"similarity_fn_name {similarity!r} is not one of {', '.join(SIMILARITIES)}.")
+
+
+def candidates(
+    wanted: Device | None, precision: str, have: Sequence[str], available: Sequence[str], name: str
+) -> list[tuple[Device, str]]:
+    """Devices and variants to try in order; where there is none, the reason as an error."""
+    if precision != "auto" and precision not in have:
+        raise ModelNotFoundError(
+            f"{name} has no {precision} variant; it has: {', '.join(have) or 'none'}. "
+            f"Export one from the checkpoint: trivec export MODEL OUT --precision {precision}"
+        )
+    devices = [wanted] if wanted else [Device(kind) for kind in available]
+    attempts = []
+    for device in devices:
+        variants = _ORDER.get(device.kind, _OTHERS) if precision == "auto" else (precision,)
+        allowed = [p for p in variants if p in have and (device.kind, p) not in _REFUSALS]
+        attempts += [(device, p) for p in allowed[:1]]
+    if not attempts:
+        kind = devices[-1].kind
+        variant = precision if precision != "auto" else next(iter(have), "")
+        reason = _REFUSALS.get((kind, variant), f"it has the variants {', '.join(have) or 'none'}.")
+        raise ProviderError(f"{name}: {variant or 'no variant'} is not run on {kind}: {reason}")
+    return attempts
+
+
+def check_layout(manifest: Manifest, precision: str, device: Device, options: LoadOptions) -> None:
+    """Raise InputError where texts of different lengths are to share runs, and no graph can do that."""
+    if options.layout != "mixed":
+        return
+    again = "or export the checkpoint again with: trivec export MODEL OUT --precision fp32,fp16"
+    if all(encoder.cuda is None for encoder in manifest.encoders.values()):
+        raise InputError(f'layout="mixed": {options.name} has no graph for it. Leave it out, {again}')
+    if precision != "fp16":
+        raise InputError(
+            f'layout="mixed" is for fp16, and {options.name} is opened in {precision} on {device}. Leave it out, or '
+            'type: precision="fp16", device="cuda"'
+        )
+
+
+def graph_for(encoder: Encoder, precision: str, device: Device, layout: str) -> Encoder:
+    """The encoder, with the graph for CUDA in place of its fp16 variant where that is to be opened."""
+    cuda = encoder.cuda
+    if cuda is None or precision != "fp16" or layout == "rows":
+        return encoder
+    digests = [ref.sha256 or "" for ref in cuda.files]
+    if layout == "auto" and not (device.kind == "cuda" and all(digests) and is_approved(digests, device)):
+        if device.kind == "cuda":
+            logger.info(
+                "A graph that takes texts of all lengths together waits to be proven on this GPU. Type: "
+                "trivec verify MODEL --device cuda"
+            )
+        return encoder
+    return dataclasses.replace(encoder, variants={**encoder.variants, precision: cuda})
+
+
+def warn_once(what: str, message: str) -> None:
+    """Warn, once a process."""
+    if what not in _warned:
+        _warned.add(what)
+        logger.warning(message)

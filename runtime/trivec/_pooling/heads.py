@@ -1,0 +1,70 @@
+"""What the outputs of one run become: pooled states, weights of terms, vectors of tokens."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from trivec._errors import ModelFormatError
+from trivec._model.manifest import Multi, Pooling, Sparse
+from trivec._pooling.dense import pool
+from trivec._pooling.sparse import lexical_rows, sparse_rows, table_rows, top_active
+from trivec._tokens.batch import Batch
+from trivec._vectors.arrays import Floats, normalize
+from trivec._vectors.multi import MultiVectors
+from trivec._vectors.ragged import row_numbers
+from trivec._vectors.sparse import SparseVectors
+
+
+class Selection(NamedTuple):
+    """Which terms of a sparse row are kept."""
+
+    threshold: float = 0.0
+    """Weights must be above it."""
+    max_active_dims: int | None = None
+    """The heaviest so many; None: all."""
+
+
+def pool_batch(states: Floats, batch: Batch, pooling: Pooling, prompt_length: int) -> Floats:
+    """Pool the token embeddings (T, H) of B texts: (B, H * modes)."""
+    lengths = batch.lengths
+    if len(lengths) == 1 or (lengths == lengths[0]).all():
+        return pool(states.reshape(len(batch), -1, states.shape[-1]), pooling, prompt_length)
+    found = [pool(part[None], pooling, prompt_length) for part in np.split(states, batch.offsets[1:-1])]
+    return np.concatenate(found)
+
+
+def finite_texts(numbers: Floats, offsets: npt.NDArray[np.int64] | None) -> npt.NDArray[np.bool_]:
+    """(B,) whether all numbers of a text are finite: (T, ...) of tokens by their texts' offsets, or (B, V) of texts."""
+    if offsets is None:
+        return np.asarray(np.isfinite(numbers.max(1)))  # numpy's maximum of a row with a NaN is NaN
+    broken = ~np.isfinite(numbers.reshape(len(numbers), -1)).all(1)  # (T,)
+    return np.asarray(np.bincount(row_numbers(offsets)[broken], minlength=len(offsets) - 1) == 0)
+
+
+def token_vectors(head: Multi, batch: Batch, made: Floats) -> MultiVectors:
+    """The vectors (T, D) of tokens, without those that a text's first tokens would have."""
+    lengths = batch.lengths
+    if (lengths == lengths[0]).all():  # views, and no copy of a long text's vectors
+        kept = made.reshape(len(batch), -1, head.dim)[:, head.skip :].reshape(-1, head.dim)
+    else:
+        kept = made[batch.positions() >= head.skip]
+    offsets = np.concatenate([[0], np.cumsum(np.maximum(lengths - head.skip, 0))]).astype(np.int64)
+    return MultiVectors._trusted(normalize(kept) if head.normalize else kept, offsets)
+
+
+def term_weights(
+    head: Sparse, batch: Batch, made: Floats | None, table: Floats | None, select: Selection
+) -> SparseVectors:
+    """Weights of terms, from what the graph made (B, V) of texts or (T,) of tokens, or from a table (V,)."""
+    if head.kind == "splade" and made is not None:
+        return sparse_rows(made, head.activation, select.threshold, select.max_active_dims)
+    if head.kind == "lexical" and made is not None:
+        rows = lexical_rows(batch.ids, batch.offsets, made, head.dim, frozenset(head.dropped_ids))
+    elif table is not None:
+        rows = table_rows(batch.ids, batch.offsets, table)
+    else:
+        raise ModelFormatError(f"the array {head.array!r} of a sparse head is missing.")
+    if select.threshold > 0:
+        rows = rows.above(select.threshold)
+    return rows if select.max_active_dims is None else top_active(rows, select.max_active_dims)

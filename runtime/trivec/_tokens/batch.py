@@ -1,0 +1,80 @@
+"""Token ids of texts, end to end, and of those that run together."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from trivec._vectors.ragged import row_numbers, take_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Token ids of B texts that run together."""
+
+    ids: npt.NDArray[np.int64]
+    """(T,) of all texts, end to end."""
+    offsets: npt.NDArray[np.int64]
+    """(B + 1,) where each text starts."""
+
+    @classmethod
+    def of_rows(cls, ids: npt.NDArray[np.int64]) -> "Batch":
+        """Rows of one length (B, S)."""
+        return cls(ids.reshape(-1), np.arange(len(ids) + 1, dtype=np.int64) * ids.shape[1])
+
+    def __len__(self) -> int:
+        """Texts."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(B,) tokens of each text."""
+        lengths: npt.NDArray[np.int64] = self.offsets[1:] - self.offsets[:-1]
+        return lengths
+
+    def part(self, some: slice) -> "Batch":
+        """Texts that lie side by side."""
+        offsets = self.offsets[some.start : some.stop + 1]
+        return Batch(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def rows(self) -> npt.NDArray[np.int64]:
+        """(B, S) where all texts have one length, as a rows graph wants them."""
+        return self.ids.reshape(len(self), len(self.ids) // len(self) if len(self) else 0)
+
+    def positions(self) -> npt.NDArray[np.int64]:
+        """(T,) the place of each token in its text."""
+        return np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
+
+    def texts(self) -> npt.NDArray[np.int64]:
+        """(T,) the text of each token."""
+        return row_numbers(self.offsets)
+
+
+class Tokens(NamedTuple):
+    """Token ids of N texts, end to end."""
+
+    ids: npt.NDArray[np.int64]
+    """(T,) ids of all texts."""
+    offsets: npt.NDArray[np.int64]
+    """(N + 1,) where each text starts in `ids`."""
+    truncated: npt.NDArray[np.bool_]
+    """(N,) whether a text was longer than the model reads."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(N,) tokens of each text."""
+        lengths: npt.NDArray[np.int64] = self.offsets[1:] - self.offsets[:-1]  # np.diff takes ten times as long for one
+        return lengths
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Batch:
+        """The ids of some texts, at least one."""
+        if len(rows) == 1:
+            ids = self.of(int(rows[0]))
+            return Batch(ids, np.array([0, len(ids)]))
+        offsets, entries = take_rows(self.offsets, rows)
+        return Batch(self.ids[entries], offsets)
+
+    def of(self, row: int) -> npt.NDArray[np.int64]:
+        """(S,) ids of one text."""
+        return self.ids[self.offsets[row] : self.offsets[row + 1]]

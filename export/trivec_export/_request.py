@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trivec._gate.checks import Check
-from trivec._model.manifest import FAMILIES as _FAMILIES
+from trivec._model.families import exported_families
 
-FAMILIES = ("auto", *_FAMILIES)
+FAMILIES = ("auto", *exported_families())
 MIN_TEXTS = 64
 Verdicts = dict[str, dict[str, Check]]
 """By precision, then by encoder."""

@@ -17,8 +17,8 @@ from trivec._engine.memory import Budget
 from trivec._engine.mixed_feeds import POOLED, feeds_of, run_mixed
 from trivec._model.manifest import POOLING_MODES, Encoder, FileRef, Multi, Pooling, Sparse
 from trivec._pooling.dense import pool, pool_weights
-from trivec._pooling.heads import Selection
-from trivec._tokens.batch import Batch
+from trivec._pooling.heads import Selection, Wanted
+from trivec._tokens.batch import Batch, Tokens
 from trivec._tokens.plan import padded_length, plan_mixed
 
 LENGTHS = (5, 1, 33, 2, 17, 9, 1, 31, 64, 65)
@@ -192,6 +192,10 @@ def test_a_prompt_counts_where_the_model_says_so_and_a_maximum_is_no_sum() -> No
     assert pool_weights(Pooling(("mean", "max")), lengths, 0) is None
 
 
+def dense_of(opened: Pipeline, batch: Batch, prompt_length: int = 0) -> Any:
+    return opened.represent(batch, Wanted(dense=True), prompt_length)[0].dense
+
+
 # ---- runs ------------------------------------------------------------------------------------------------------------
 
 
@@ -201,20 +205,22 @@ def test_vectors_are_those_of_each_text_alone(layout: str, modes: tuple[str, ...
     pooling = Pooling(modes, include_prompt=False)
     opened, graph = pipeline(layout, pooling)
     batch = batch_of(LENGTHS)
-    found = opened.vectors(batch, 1)
+    found = dense_of(opened, batch, 1)
     assert found.dtype == np.float32
     for text, (start, stop) in enumerate(pairwise(batch.offsets)):
         expected = pool(states_of(batch.ids[start:stop])[None], pooling, 1)[0]
         np.testing.assert_allclose(found[text], expected, atol=1e-6)
     assert len(graph.runs) == 1
-    assert opened.vectors(Batch.of_rows(np.zeros((3, 0), np.int64)), 0).shape == (3, HIDDEN * len(modes))
+    assert dense_of(opened, Batch.of_rows(np.zeros((3, 0), np.int64))).shape == (3, HIDDEN * len(modes))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_token_embeddings_of_each_text(layout: str) -> None:
     opened, _ = pipeline(layout)
     batch = batch_of(LENGTHS)
-    for text, found in enumerate(opened.states(batch)):
+    several = opened.represent(batch, Wanted(states=True))[0].colbert
+    assert isinstance(several, trivec.MultiVectors)
+    for text, found in enumerate(several):
         ids = batch.ids[batch.offsets[text] : batch.offsets[text + 1]]
         np.testing.assert_array_equal(found, states_of(ids))
 
@@ -224,11 +230,11 @@ def test_all_heads_of_one_run(layout: str) -> None:
     lexical = Sparse("lexical", TERMS, output="weights", dropped_ids=(3,))
     opened, graph = pipeline(layout, sparse=lexical, multi=Multi("token_embeddings", HIDDEN, skip=1))
     batch = batch_of(LENGTHS)
-    found = opened.heads(batch, dense=True, sparse=Selection(), multi=True)
-    assert found.finite.all()
+    found, finite = opened.represent(batch, Wanted(dense=True, sparse=Selection(), multi=True))
+    assert finite.all()
     assert len(graph.runs) == 1
-    assert found.sparse is not None
-    assert found.multi is not None
+    assert isinstance(found.sparse, trivec.SparseVectors)
+    assert isinstance(found.colbert, trivec.MultiVectors)
     assert found.dense is not None
     for text, (start, stop) in enumerate(pairwise(batch.offsets)):
         ids = batch.ids[start:stop]
@@ -240,7 +246,7 @@ def test_all_heads_of_one_run(layout: str) -> None:
         assert found.sparse[text].to_dict() == pytest.approx(dict(sorted(terms.items())))
         tokens = states_of(ids)[1:]
         tokens /= np.linalg.norm(tokens, axis=1, keepdims=True)
-        np.testing.assert_allclose(found.multi[text], tokens, atol=1e-6)
+        np.testing.assert_allclose(found.colbert[text], tokens, atol=1e-6)
         np.testing.assert_allclose(found.dense[text], states_of(ids).mean(0), atol=1e-6)
 
 
@@ -248,8 +254,8 @@ def test_all_heads_of_one_run(layout: str) -> None:
 def test_pooled_logits(layout: str) -> None:
     opened, _ = pipeline(layout, sparse=Sparse("splade", TERMS, output="logits", activation="relu"))
     batch = batch_of(LENGTHS)
-    found = opened.heads(batch, sparse=Selection()).sparse
-    assert found is not None
+    found = opened.represent(batch, Wanted(sparse=Selection()))[0].sparse
+    assert isinstance(found, trivec.SparseVectors)
     for text, (start, stop) in enumerate(pairwise(batch.offsets)):
         expected = np.log1p(np.maximum(logits_of(batch.ids[start:stop]), 0))
         np.testing.assert_allclose(found[text].to_dense(), expected, atol=1e-6)
@@ -264,8 +270,8 @@ def test_what_is_not_finite_is_named_by_its_text() -> None:
 
     opened, _ = pipeline("packed", sparse=Sparse("lexical", TERMS, output="weights"))
     object.__setattr__(opened, "session", Broken("packed"))
-    found = opened.heads(batch_of(LENGTHS), dense=True, sparse=Selection())
-    assert np.flatnonzero(~found.finite).tolist() == [2]
+    _, finite = opened.represent(batch_of(LENGTHS), Wanted(dense=True, sparse=Selection()))
+    assert np.flatnonzero(~finite).tolist() == [2]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -274,29 +280,26 @@ def test_memory_that_runs_out_makes_smaller_runs_and_the_same_vectors(
 ) -> None:
     opened, graph = pipeline(layout)
     batch = batch_of([200] * 8)
-    expected = opened.vectors(batch, 0)
+    expected = dense_of(opened, batch)
     graph.most = max(graph.runs) - 1
     graph.runs.clear()
-    np.testing.assert_array_equal(opened.vectors(batch, 0), expected)
+    np.testing.assert_array_equal(dense_of(opened, batch), expected)
     assert len(graph.runs) == 2
     assert "Memory ran out" in caplog.text
     graph.most = 250
     with pytest.raises(ProviderError, match=r"Memory ran out, and these are as few texts as are tried.*batch_size"):
-        opened.vectors(batch, 0)
+        dense_of(opened, batch)
 
 
 def test_each_plans_for_the_graph_that_is_open() -> None:
     opened, graph = pipeline("packed")
     batch = batch_of(LENGTHS)
 
-    def run(pipeline: Pipeline, rows: npt.NDArray[np.intp]) -> Any:
-        ids = [batch.ids[batch.offsets[row] : batch.offsets[row + 1]] for row in rows]
-        return pipeline.vectors(Batch(np.concatenate(ids), np.cumsum([0, *(len(i) for i in ids)])), 0)
-
+    tokens = Tokens(batch.ids, batch.offsets, np.zeros(len(LENGTHS), dtype=np.bool_))
     found = np.zeros((len(LENGTHS), HIDDEN), np.float32)
-    for rows, vectors in opened.each(run, batch.lengths, 16):
-        found[rows] = vectors
-    np.testing.assert_allclose(found, opened.vectors(batch, 0), atol=1e-6)
+    for rows, (vectors, _) in opened.each(tokens, Wanted(dense=True), 0, 16):
+        found[rows] = vectors.dense
+    np.testing.assert_allclose(found, dense_of(opened, batch), atol=1e-6)
     assert max(graph.runs[:-1]) <= 8 * 16  # a GPU is given more at a time
     assert graph.runs[-1] == sum(LENGTHS)
     assert sum(graph.runs[:-1]) == sum(LENGTHS)

@@ -24,7 +24,7 @@ from trivec import HybridVectors, MultiVectors, SparseVectors, store
 from trivec import map as maps
 from trivec._cli.main import main
 from trivec._errors import InputError, MissingExtraError, NonFiniteError
-from trivec._vectors.heads import parts_of
+from trivec._vectors.heads import record_of
 from trivec.map._page import centered
 from trivec.map._pca import pca
 from trivec.map._pca_sparse import pca_sparse
@@ -100,7 +100,7 @@ def random_sparse(rows: int, dim: int, seed: int, weights: int = 12) -> SparseVe
 def parquet(path: Path, texts: list[str], vectors: Any, fingerprint: str = "f" * 64) -> Path:
     head = Head(Layout.of(vectors), fingerprint, len(texts))
     with path.open("wb") as stream:
-        write_parquet(stream, head, lambda: iter([Block(texts, parts_of(vectors))]))
+        write_parquet(stream, head, lambda: iter([Block(texts, record_of(vectors))]))
     return path
 
 

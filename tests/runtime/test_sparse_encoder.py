@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 import trivec
 from trivec import InputError, ModelFormatError, NonFiniteError, TruncationError
 from trivec._cli.main import main
-from trivec._encoders import sparse as sparse_module
+from trivec._encoders import pipeline
 from trivec._encoders.hybrid import HybridEncoder
 from trivec._encoders.sparse import SparseEncoder
 from trivec._model import manifest as manifest_module
@@ -255,7 +255,7 @@ def test_activations(activation: str, tiny: Tiny, tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows_a_run", [1, 3, 10**6])
 def test_rows_keep_their_order(batch_size: int, rows_a_run: int, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts run in groups of one length, and of so many rows that the pooled numbers stay within bounds."""
-    monkeypatch.setattr(sparse_module, "_ROW_NUMBERS", rows_a_run * TERMS)
+    monkeypatch.setattr(pipeline, "_ROW_NUMBERS", rows_a_run * TERMS)
     texts = [TEXTS[i] for i in np.random.default_rng(9).integers(0, len(TEXTS), 150)]
     with load(tiny.folder) as encoder:
         rows = encoder.encode(texts, batch_size=batch_size)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trivec._encoders.base import BaseEncoder
 from trivec._encoders.load_options import LoadOptions
+from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import GateError
 from trivec._gate.checks import Check, check_route
 from trivec._gate.figures import HEADS
@@ -57,7 +57,7 @@ def record(check: Check, status: str) -> dict[str, Any]:
     return entry
 
 
-def _check_ids(encoder: BaseEncoder, part: Part, route: str) -> None:
+def _check_ids(encoder: TextEncoder[Any], part: Part, route: str) -> None:
     texts = [text.text for text in part.verification.texts]
     for text, ours, theirs in zip(texts, encoder.tokenize(texts, task=route), part.verification.ids, strict=True):
         if ours != theirs.tolist():

@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 
 from trivec._encoders.pipeline import Pipeline
 from trivec._model.manifest import ROWS
-from trivec._pooling.heads import Selection
+from trivec._pooling.heads import Selection, Wanted
 from trivec._tokens.batch import Batch
 from trivec._tokens.plan import plan
-from trivec._vectors.heads import Heads, HybridVectors, joined
+from trivec._vectors.heads import Collector, HybridVectors
 from trivec_export._reference.heads import Head
 
 _TOKENS = 4096  # a torch run holds up to so many
@@ -69,20 +69,15 @@ class TorchSession:
 
 def vectors(pipeline: Pipeline, ids: Sequence[npt.NDArray[np.int64]]) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
     """What a pipeline over torch says of each text, and whether all of it is finite (N,); every text has a token."""
-    parts: list[Heads] = []
-    order: list[npt.NDArray[np.intp]] = []
+    wanted = Wanted(
+        dense=pipeline.pooling is not None,
+        sparse=Selection() if pipeline.sparse else None,
+        multi=pipeline.multi is not None,
+    )
+    collector = Collector(len(ids))
     width = 1 if pipeline.sparse is None or pipeline.sparse.kind != "splade" else pipeline.sparse.dim
     most = max(1, _NUMBERS // (width * 64))  # logits of 64 tokens a row; longer texts come one at a time anyway
     for rows in plan([len(row) for row in ids], min(_TOKENS, max(1, _NUMBERS // width)), most):
         batch = np.stack([ids[row] for row in rows])  # (B, S)
-        parts.append(
-            pipeline.heads(
-                Batch.of_rows(batch),
-                dense=pipeline.pooling is not None,
-                sparse=Selection() if pipeline.sparse else None,
-                multi=pipeline.multi is not None,
-            )
-        )
-        order.append(rows)
-    back = np.argsort(np.concatenate(order))  # (N,)
-    return joined(parts, back), np.concatenate([part.finite for part in parts])[back]
+        collector.add(rows, *pipeline.represent(Batch.of_rows(batch), wanted))
+    return collector.vectors(None), collector.finite

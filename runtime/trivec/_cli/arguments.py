@@ -13,11 +13,10 @@ from trivec._cli.commands import (
     run_similarity,
     run_verify,
 )
+from trivec._model.families import exported_families
 from trivec._model.manifest import PRECISIONS
 from trivec._vectors.quantize import OUTPUT_PRECISIONS
 from trivec._version import __version__
-
-FAMILIES = ("auto", "dense", "splade", "bge-m3", "mgte")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,7 +47,12 @@ def _add_export(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument("model", metavar="MODEL", help="checkpoint folder, or name on the Hub")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write")
-    parser.add_argument("--family", choices=FAMILIES, default="auto", help="kind of vectors (default: %(default)s)")
+    parser.add_argument(
+        "--family",
+        choices=("auto", *exported_families()),
+        default="auto",
+        help="kind of vectors (default: %(default)s)",
+    )
     parser.add_argument(
         "--precision",
         type=_precisions,

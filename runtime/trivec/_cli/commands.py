@@ -59,14 +59,13 @@ def run_doctor(args: argparse.Namespace) -> int:
 
 
 def run_similarity(args: argparse.Namespace) -> int:
-    from trivec._encoders.hybrid import HybridEncoder
     from trivec._load import load
 
     texts = [_text(args.a), _text(args.b)]
     with load(
         args.model, device=args.device, precision=args.precision, threads=args.threads, revision=args.revision
     ) as encoder:
-        if isinstance(encoder, HybridEncoder):
+        if len(encoder.heads) > 1:
             value = float(encoder.compute_score([(texts[0], texts[1])])["sparse+dense"][0])
         else:
             vectors = encoder.encode(texts)

@@ -14,16 +14,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from trivec._encoders.base import BaseEncoder
-from trivec._encoders.dense import DenseEncoder
 from trivec._encoders.named_call import METHODS, fingerprint_of_call, spelled_out
+from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import InputError, NonFiniteError, TruncationError
 from trivec._load import load
 from trivec._system.text_files import open_texts
-from trivec._vectors.heads import HybridVectors, parts_of
 from trivec.store._formats import FORMATS
 from trivec.store._jsonl import write_lines
-from trivec.store._schema import Head, Layout, Vectors
+from trivec.store._schema import Head, Layout, Vectors, rows_of
 from trivec.store._write import Encoded, check_target, write_blocks
 
 WINDOW = 1024  # texts and vectors in memory at once
@@ -68,7 +66,7 @@ def encode(args: argparse.Namespace) -> int:
     return 0
 
 
-def _options(encoder: BaseEncoder, args: argparse.Namespace) -> dict[str, Any]:
+def _options(encoder: TextEncoder[Any], args: argparse.Namespace) -> dict[str, Any]:
     """Keyword options of the model's own `encode`; an option of another kind of model raises."""
     common = {"batch_size": args.batch_size, "on_overflow": args.on_overflow, "show_progress_bar": False}
     dense = {
@@ -76,7 +74,7 @@ def _options(encoder: BaseEncoder, args: argparse.Namespace) -> dict[str, Any]:
         "normalize_embeddings": args.normalize,
         "truncate_dim": args.truncate_dim,
     }
-    if isinstance(encoder, DenseEncoder):
+    if encoder.heads == ("dense",):
         if args.max_active_dims is not None:
             raise InputError("--max-active-dims is for sparse rows; this model gives dense vectors.")
         return {**common, **dense}
@@ -101,18 +99,19 @@ def _print(blocks: Encoded, advance: Callable[[int], object]) -> int:
     """Write lines of JSON to stdout; the number of texts."""
     count = 0
     for block, vectors in blocks:
-        write_lines(sys.stdout.buffer, block, parts_of(vectors))
+        write_lines(sys.stdout.buffer, block, rows_of(vectors))
         count += len(block)
         advance(len(block))
     return count
 
 
-def _report(encoder: BaseEncoder, count: int, resumed: int, blank: Vectors, seconds: float) -> None:
+def _report(encoder: TextEncoder[Any], count: int, resumed: int, blank: Vectors, seconds: float) -> None:
     rate = (count - resumed) / max(seconds, 1e-9)
-    if isinstance(blank, HybridVectors):
+    dense, sparse, _ = rows_of(blank).parts()
+    if dense is not None and sparse is not None:
         kind = "dense and sparse"
     else:
-        kind = f"dim {blank.shape[1]} {getattr(blank, 'dtype', 'sparse')}"
+        kind = f"dim {dense.shape[1]} {dense.dtype}" if sparse is None else f"dim {sparse.dim} sparse"
     before = f" ({resumed:,} of them done before)" if resumed else ""
     print(
         f"{count:,} texts{before}, {kind}, {seconds:.1f} s, {rate:,.1f} texts/s "

@@ -7,7 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self, get_args
 
 import numpy as np
 
@@ -16,13 +16,15 @@ from trivec._tokens.inputs import check_encodable
 from trivec._vectors.heads import HybridVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
-Method = Literal["encode", "encode_query", "encode_document"]
-_METHODS = ("encode", "encode_query", "encode_document")
+Method = Literal["encode", "encode_query", "encode_document", "represent"]
+_METHODS = get_args(Method)
+_OF_REPRESENT = {"heads", "whole"}
+"""What it takes beside the options of `encode`."""
 _TEXTS = ("inputs", "sentences")  # what the first argument of `encode` is called
 
 
-class TextEncoder(Protocol):
-    """What a Batcher needs of an encoder; DenseEncoder, SparseEncoder and HybridEncoder have it."""
+class BatchEncoder(Protocol):
+    """What a Batcher needs of an encoder; whatever `trivec.load` returns has it."""
 
     @property
     def encode(self) -> Callable[..., Any]:
@@ -49,7 +51,7 @@ class Batcher:
     Each caller gets what `encoder.encode(text, **options)` gives. The encoder stays the caller's to close.
     """
 
-    def __init__(self, encoder: TextEncoder, *, max_texts: int = 64, max_waiting: int | None = None) -> None:
+    def __init__(self, encoder: BatchEncoder, *, max_texts: int = 64, max_waiting: int | None = None) -> None:
         """Stand before an encoder.
 
         Args:
@@ -92,6 +94,11 @@ class Batcher:
     def encode_document(self, text: str, **options: Any) -> Any:  # noqa: ANN401
         """`encode` by the encoder's `encode_document`."""
         return self._wait("encode_document", text, options)
+
+    def represent(self, text: str, **options: Any) -> HybridVectors:  # noqa: ANN401
+        """`encode` by the encoder's `represent`: `heads` is a tuple there."""
+        found: HybridVectors = self._wait("represent", text, options)
+        return found
 
     async def aencode(self, text: str, *, method: Method = "encode", **options: Any) -> Any:  # noqa: ANN401
         """`encode` for coroutines: neither blocks the event loop nor holds a thread while it waits.
@@ -155,7 +162,8 @@ class Batcher:
             raise InputError(f"a Batcher takes one text a call, got {type(text).__name__}.{hint}{several}")
         check_encodable(text, "the text")
         for name in options:
-            if name in _TEXTS or (self._known is not None and name not in self._known):
+            more = method == "represent" and name in _OF_REPRESENT
+            if name in _TEXTS or (self._known is not None and name not in self._known and not more):
                 known = ", ".join(sorted(self._known or ()))
                 raise InputError(f"{name!r} is no option of {method}. Expected some of: {known}.")
         call = _Call(method, tuple((name, type(options[name]), options[name]) for name in sorted(options)))
@@ -192,7 +200,7 @@ class _Queue:
     uses any more can go.
     """
 
-    def __init__(self, encoder: TextEncoder, max_texts: int, max_waiting: int | None) -> None:
+    def __init__(self, encoder: BatchEncoder, max_texts: int, max_waiting: int | None) -> None:
         self._encoder = encoder
         self._max_texts = max_texts
         self._max_waiting = max_waiting
@@ -305,7 +313,7 @@ def _groups(batch: list[_Request]) -> Iterator[list[_Request]]:
     yield from found.values()
 
 
-def _run(encoder: TextEncoder, requests: list[_Request]) -> None:
+def _run(encoder: BatchEncoder, requests: list[_Request]) -> None:
     """Encode texts of one call, together; where that fails each alone, so that an error meets who caused it."""
     call = requests[0].call
     method = getattr(encoder, call.method)
@@ -345,7 +353,7 @@ def _rows(result: Any, count: int) -> list[Any]:  # noqa: ANN401
     return [getattr(result[row], copy)() for row in range(count)]
 
 
-def _option_names(encoder: TextEncoder) -> frozenset[str] | None:
+def _option_names(encoder: BatchEncoder) -> frozenset[str] | None:
     """The options of `encode`; None where it takes any."""
     import inspect  # costs 10 ms
 

@@ -1,23 +1,23 @@
 """One dense vector a text."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from trivec._encoders.base import BaseEncoder
-from trivec._encoders.calls import TOKENS_PER_ROW, Overflow, check_finite, in_processes
+from trivec._encoders.calls import Call, for_task, in_thread
 from trivec._encoders.fingerprint import fingerprint
 from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.pipeline import Pipeline
+from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import InputError
 from trivec._model.manifest import Manifest
-from trivec._system.progress import progress_bar
-from trivec._tokens.batch import Batch
+from trivec._pooling.heads import Wanted
 from trivec._tokens.inputs import as_texts, check_output_value
-from trivec._vectors.arrays import Floats, Rows, normalize
+from trivec._vectors.arrays import Floats, normalize
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.quantize import check_output_precision, quantize_vectors
 from trivec._vectors.similarity import FUNCTIONS, as_rows
 from trivec._vectors.torch_tensors import as_tensor
@@ -29,44 +29,19 @@ OutputValue = Literal["sentence_embedding", "token_embeddings"] | None
 OutputPrecision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 
 
-class EncodeOptions(TypedDict, total=False):
-    """Keyword options of `encode`, shared by the methods that end in it."""
+class DenseForm(NamedTuple):
+    """What becomes of the vectors of a call."""
 
-    batch_size: int
-    show_progress_bar: bool | None
     output_value: OutputValue
     precision: OutputPrecision
-    convert_to_numpy: bool
-    convert_to_tensor: bool
-    device: str | list[str] | None
-    normalize_embeddings: bool
-    truncate_dim: int | None
-    pool: "WorkerPool | None"
-    chunk_size: int | None
-    task: str | None
-    on_overflow: Literal["truncate", "error"]
-    sentences: str | Iterable[str] | None
+    normalize: bool
+    ranges: Floats | None
+    """(2, width) of each dimension, for int8 and uint8."""
+    to_numpy: bool
+    to_tensor: bool
 
 
-class PromptedOptions(EncodeOptions, total=False):
-    """EncodeOptions with the prompt, for methods that do not name it themselves."""
-
-    prompt_name: str | None
-    prompt: str | None
-
-
-class Call(NamedTuple):
-    """The options of an `encode` call that decide its vectors, checked."""
-
-    route: str
-    prompt: str
-    width: int
-    batch_size: int
-    show_progress_bar: bool | None
-    on_overflow: Overflow
-
-
-class DenseEncoder(BaseEncoder):
+class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
     """One vector a text. Made by `trivec.load`; safe to use from many threads.
 
     Attributes:
@@ -187,78 +162,29 @@ class DenseEncoder(BaseEncoder):
             NonFiniteError: a vector is NaN or infinite; the text is named.
             WorkerError: a process of the pool died.
         """
-        if in_processes(pool, device):
-            options: dict[str, Any] = {
-                "prompt_name": prompt_name,
-                "prompt": prompt,
-                "batch_size": batch_size,
-                "precision": precision,
-            }
-            options |= {"output_value": output_value, "normalize_embeddings": normalize_embeddings, "task": task}
-            options |= {"truncate_dim": truncate_dim, "on_overflow": on_overflow}
-            texts, single = as_texts(inputs, sentences)
-            parts = [self.encode([], **options)]  # checks the options; of no texts, the right width and type
-            parts += self._with_pool(texts, pool, device, chunk_size, show_progress_bar, options)
-            if output_value != "sentence_embedding":
-                listed = [item for part in parts for item in part]
-                return listed[0] if single else listed
-            return _converted(np.concatenate(parts), single, convert_to_numpy, convert_to_tensor)
-        check_output_precision(precision)
-        check_output_value(output_value)
-        self._check_run(device, batch_size)
-        route, prompt = self._route(task), self._prompt(prompt, prompt_name)
-        width = self._width(self.truncate_dim if truncate_dim is None else truncate_dim)
-        if output_value != "sentence_embedding":
-            pipeline = self._open()[route]
-            ready, single = self._ready(inputs, sentences, route, prompt)
-            self._count_truncated(ready, on_overflow)
-            rows, prompt_length = range(len(ready.tokens.truncated)), pipeline.prompt_length(prompt)
-            items = [_describe(pipeline, ready.tokens.of(row), prompt_length, width) for row in rows]
-            made = items if output_value is None else [item["token_embeddings"] for item in items]
-            listed = made if ready.row_of is None else [made[row] for row in ready.row_of]
-            return listed[0] if single else listed
-        call = Call(route, prompt, width, int(batch_size), show_progress_bar, on_overflow)
-        vectors, row_of, single = self._embed(inputs, sentences, call)
-        if normalize_embeddings:
-            vectors = normalize(vectors)
-        result = quantize_vectors(vectors, precision, self._ranges(route, width, normalize_embeddings))
-        result = result if row_of is None else result[row_of]
-        return _converted(result, single, convert_to_numpy, convert_to_tensor)
+        call = self._call(
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            output_value=output_value,
+            precision=precision,
+            convert_to_numpy=convert_to_numpy,
+            convert_to_tensor=convert_to_tensor,
+            device=device,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
+            pool=pool,
+            chunk_size=chunk_size,
+            task=task,
+            on_overflow=on_overflow,
+        )
+        texts, single = as_texts(inputs, sentences)
+        return self._formed(self._run(texts, call), call, texts, single)
 
-    def encode_query(
-        self,
-        inputs: str | Iterable[str] | None = None,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        **options: Unpack[EncodeOptions],
-    ) -> Any:  # noqa: ANN401
-        """`encode` with task "query" and, unless a prompt is given, the "query" prompt."""
-        options.setdefault("task", "query")
-        return self.encode(inputs, self._query_prompt(prompt, prompt_name), prompt, **options)
-
-    def encode_document(
-        self,
-        inputs: str | Iterable[str] | None = None,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        **options: Unpack[EncodeOptions],
-    ) -> Any:  # noqa: ANN401
-        """`encode` with task "document" and, unless a prompt is given, the first of document, passage, corpus."""
-        options.setdefault("task", "document")
-        return self.encode(inputs, self._document_prompt(prompt, prompt_name), prompt, **options)
-
-    encode_queries = encode_query
-    encode_documents = encode_document
-
-    def encode_iter(
-        self, texts: Iterable[str], *, window: int = 1024, **options: Unpack[PromptedOptions]
-    ) -> Iterator[npt.NDArray[Any]]:
-        """Encode any number of texts in bounded memory: yields (rows, dim) blocks of up to `window` rows, in order.
-
-        A window is tokenized while the one before it is encoded, so `texts` is read one window ahead. Where a text or
-        the source of the texts fails, the blocks before it come first.
-        """
-        return self._stream(self.encode, texts, window, options)
+    encode_query = encode_queries = for_task(encode, "query")
+    encode_document = encode_documents = for_task(encode, "document")
+    aencode = in_thread(encode)
 
     def encode_multi_process(
         self,
@@ -288,12 +214,6 @@ class DenseEncoder(BaseEncoder):
         )
         return vectors
 
-    async def aencode(self, inputs: str | Iterable[str], **options: Unpack[PromptedOptions]) -> Any:  # noqa: ANN401
-        """`encode` in a worker thread, so that an event loop goes on meanwhile."""
-        import asyncio  # costs 40 ms, and whoever awaits has it
-
-        return await asyncio.to_thread(lambda: self.encode(inputs, **options))
-
     # ---- similarity ----------------------------------------------------------------------------------------------
 
     def similarity(self, embeddings1: npt.ArrayLike, embeddings2: npt.ArrayLike) -> Floats:
@@ -310,12 +230,6 @@ class DenseEncoder(BaseEncoder):
     def dim(self) -> int:
         """Numbers in a vector, after truncate_dim."""
         return self._width(self.truncate_dim)
-
-    def get_embedding_dimension(self) -> int:
-        """`dim`, under sentence-transformers' name."""
-        return self.dim
-
-    get_sentence_embedding_dimension = get_embedding_dimension
 
     @property
     def include_prompt(self) -> bool:
@@ -335,7 +249,7 @@ class DenseEncoder(BaseEncoder):
             raise InputError(
                 "this graph pools by itself, so a prompt cannot be left out. Export the checkpoint with: trivec export"
             )
-        self.restore_pooling(dict.fromkeys(pipelines, bool(include_prompt)))
+        self._set_include_prompt(dict.fromkeys(pipelines, bool(include_prompt)))
 
     def fingerprint_of(
         self,
@@ -354,52 +268,71 @@ class DenseEncoder(BaseEncoder):
         """
         check_output_precision(precision)
         return fingerprint(
-            self._open()[self._route(task)],
+            self.route(task),
             route=self._route(task),
             variant=self.precision,
             digest=self._options.digest,
-            prompt=self._prompt(prompt, prompt_name),
+            prompt=self.prompt_text(prompt, prompt_name),
             width=self._width(self.truncate_dim if truncate_dim is None else truncate_dim),
             normalize=normalize_embeddings,
             precision=precision,
         )
 
+    # ---- helpers -------------------------------------------------------------------------------------------------
+
+    def _call(self, **options: Any) -> Call:  # noqa: ANN401
+        check_output_precision(options["precision"])
+        check_output_value(options["output_value"])
+        width = self._width(self.truncate_dim if options["truncate_dim"] is None else options["truncate_dim"])
+        normalize_too, output = bool(options["normalize_embeddings"]), options["output_value"]
+        form = DenseForm(
+            output,
+            options["precision"],
+            normalize_too,
+            self._ranges(self._route(options["task"]), width, normalize_too),
+            options["convert_to_numpy"],
+            options["convert_to_tensor"],
+        )
+        if output == "sentence_embedding" and options["precision"] in ("int8", "uint8") and form.ranges is None:
+            quantize_vectors(np.zeros((0, width), dtype=np.float32), form.precision, None)  # raises
+        wanted = Wanted(dense=output != "token_embeddings", width=width, states=output != "sentence_embedding")
+        return self._checked(wanted, options, form=form)
+
+    def _formed(self, vectors: HybridVectors, call: Call, texts: Sequence[str], single: bool) -> Any:  # noqa: ANN401
+        form: DenseForm = call.form
+        dense, states = vectors.dense, vectors.colbert
+        if states is not None:
+            made: list[Any] = list(states)
+            if form.output_value is None and dense is not None:
+                ids = self.tokenize(texts, prompt=call.prompt, task=call.route)
+                made = [
+                    {"input_ids": np.array(i, dtype=np.int64), "token_embeddings": t, "sentence_embedding": s}
+                    for i, t, s in zip(ids, made, dense, strict=True)
+                ]
+            return made[0] if single else made
+        found = cast("Floats", dense)  # (N, width)
+        found = normalize(found) if form.normalize else found
+        return _converted(quantize_vectors(found, form.precision, form.ranges), single, form)
+
+    def _uncut(self, task: str | None) -> dict[str, Any]:  # noqa: ARG002
+        return {"truncate_dim": self._dim}
+
     def _state(self) -> dict[str, Any]:
         counted = {name: p.pooling.include_prompt for name, p in self._open().items() if p.pooling is not None}
         return {**super()._state(), "truncate_dim": self.truncate_dim, "include_prompt": counted}
 
-    def restore_pooling(self, include_prompt: Mapping[str, bool]) -> None:
-        """Set include_prompt route by route, as unpickling needs it."""
+    def restore(self, lengths: Mapping[str, int | None], include_prompt: Mapping[str, bool] | None = None) -> None:
+        """Set max_seq_length and include_prompt route by route, as unpickling needs it."""
+        super().restore(lengths)
+        self._set_include_prompt(include_prompt or {})
+
+    def _set_include_prompt(self, include_prompt: Mapping[str, bool]) -> None:
         self._pipelines = {
-            name: replace(p, pooling=replace(p.pooling, include_prompt=include_prompt[name])) if p.pooling else p
+            name: replace(p, pooling=replace(p.pooling, include_prompt=include_prompt[name]))
+            if p.pooling and name in include_prompt
+            else p
             for name, p in self._open().items()
         }
-
-    def __repr__(self) -> str:
-        state = "closed" if self._pipelines is None else self.device
-        return f"{type(self).__name__}({self._options.name!r}, dim={self._dim}, {self.precision}, {state})"
-
-    # ---- helpers -------------------------------------------------------------------------------------------------
-
-    def _embed(self, inputs: object, sentences: object, call: Call) -> tuple[Floats, Rows | None, bool]:
-        """The vectors (U, width) of the texts that differ, which of them each text is, and whether one came alone."""
-        pipeline = self._open()[call.route]
-        ready, single = self._ready(inputs, sentences, call.route, call.prompt)
-        self._count_truncated(ready, call.on_overflow)
-        tokens, prompt_length = ready.tokens, pipeline.prompt_length(call.prompt)
-        bar = progress_bar(len(tokens.truncated), call.show_progress_bar)
-        vectors = np.empty((len(tokens.truncated), call.width), dtype=np.float32)
-
-        def run(pipeline: Pipeline, rows: Rows) -> Floats:
-            return pipeline.vectors(tokens.take(rows), prompt_length)[:, : call.width]
-
-        for rows, found in pipeline.each(run, tokens.lengths, call.batch_size * TOKENS_PER_ROW):
-            vectors[rows] = found
-            bar.update(len(rows))
-        bar.close()
-        finite = np.asarray(np.isfinite(vectors).all(axis=1))  # (U,)
-        check_finite(ready.spread(finite), ready.texts, self.precision)
-        return vectors, ready.row_of, single
 
     def _width(self, truncate_dim: int | None) -> int:
         dim = self._dim
@@ -417,19 +350,10 @@ class DenseEncoder(BaseEncoder):
         return None if ranges is None else ranges[:, :width]
 
 
-def _converted(result: npt.NDArray[Any], single: bool, convert_to_numpy: bool, convert_to_tensor: bool) -> Any:  # noqa: ANN401
+def _converted(rows: npt.NDArray[Any], single: bool, form: DenseForm) -> Any:  # noqa: ANN401
     """Rows (N, D) in the type that was asked for; of a single text, its row."""
-    if convert_to_tensor:
-        return as_tensor(result[0] if single else result)
-    if not convert_to_numpy:
-        return as_tensor(result[0]) if single else [as_tensor(row) for row in result]
-    return result[0] if single else result
-
-
-def _describe(pipeline: Pipeline, ids: npt.NDArray[np.int64], prompt_length: int, width: int) -> dict[str, Any]:
-    """One text's ids (S,), token embeddings (S, H) and sentence embedding (D,)."""
-    return {
-        "input_ids": ids,
-        "token_embeddings": pipeline.states(Batch.of_rows(ids[None]))[0],
-        "sentence_embedding": pipeline.vectors(Batch.of_rows(ids[None]), prompt_length)[0, :width],
-    }
+    if form.to_tensor:
+        return as_tensor(rows[0] if single else rows)
+    if not form.to_numpy:
+        return as_tensor(rows[0]) if single else [as_tensor(row) for row in rows]
+    return rows[0] if single else rows

@@ -1,55 +1,27 @@
 """BGE-M3 and mGTE: dense, sparse and multi-vector representations of a text from one run of one graph."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from trivec._encoders.calls import TOKENS_PER_ROW, Overflow, check_finite, in_processes
-from trivec._encoders.pipeline import Pipeline
+from trivec._encoders.calls import Call, for_task, in_thread
 from trivec._encoders.terms import TermsEncoder
 from trivec._errors import InputError
-from trivec._system.progress import progress_bar
-from trivec._tokens.batch import Batch
+from trivec._pooling.heads import Wanted
 from trivec._tokens.inputs import as_texts
-from trivec._vectors.arrays import Floats, Rows
-from trivec._vectors.heads import Heads, HybridVectors, concatenated, first, joined
+from trivec._vectors.arrays import Floats
+from trivec._vectors.heads import HEADS, HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
 
 if TYPE_CHECKING:
     from trivec._concurrency.pool import WorkerPool
 
-_MODES = ("dense", "sparse", "colbert")
+_RETURNS = {"dense": "return_dense", "sparse": "return_sparse", "colbert": "return_colbert_vecs"}
 
 
-class HybridOptions(TypedDict, total=False):
-    """Keyword options of `HybridEncoder.encode`, shared by the methods that end in it."""
-
-    batch_size: int
-    show_progress_bar: bool | None
-    device: str | list[str] | None
-    return_dense: bool
-    return_sparse: bool
-    return_colbert_vecs: bool
-    normalize_embeddings: bool
-    max_active_dims: int | None
-    threshold: float
-    task: str | None
-    on_overflow: Overflow
-    pool: "WorkerPool | None"
-    chunk_size: int | None
-
-
-class PromptedHybridOptions(HybridOptions, total=False):
-    """HybridOptions with the prompt, for methods that do not name it themselves."""
-
-    prompt_name: str | None
-    prompt: str | None
-
-
-class HybridEncoder(TermsEncoder):
+class HybridEncoder(TermsEncoder[HybridVectors]):
     """Dense, sparse and multi-vector representations from one run. Made by `trivec.load`; safe from many threads.
 
     Attributes:
@@ -113,99 +85,29 @@ class HybridEncoder(TermsEncoder):
             NonFiniteError: a number is NaN or infinite; the text is named.
             WorkerError: a process of the pool died.
         """
-        if in_processes(pool, device):
-            options: dict[str, Any] = {
-                "prompt_name": prompt_name,
-                "prompt": prompt,
-                "batch_size": batch_size,
-                "task": task,
-            }
-            options |= {"return_dense": return_dense, "return_sparse": return_sparse, "threshold": threshold}
-            options |= {"return_colbert_vecs": return_colbert_vecs, "max_active_dims": max_active_dims}
-            options |= {"normalize_embeddings": normalize_embeddings, "on_overflow": on_overflow}
-            texts, single = as_texts(inputs, None)
-            made = [self.encode([], **options)]  # checks the options
-            made += self._with_pool(texts, pool, device, chunk_size, show_progress_bar, options)
-            whole = concatenated(made)
-            return first(whole.dense, whole.sparse, whole.colbert) if single else whole
-        self._check_run(device, batch_size)
-        select = self._selection(threshold, max_active_dims)
-        route, prompt = self._route(task), self._prompt(prompt, prompt_name)
-        pipeline = self._open()[route] if normalize_embeddings else self._open()[route].unnormalized()
-        if not (return_dense or return_sparse or return_colbert_vecs):
-            raise InputError("nothing is asked for: set return_dense, return_sparse or return_colbert_vecs.")
-        if return_colbert_vecs and pipeline.multi is None:
-            raise InputError("this model has no ColBERT head: leave return_colbert_vecs at False.")
-        ready, single = self._ready(inputs, None, route, prompt)
-        self._count_truncated(ready, on_overflow)
-        tokens, prompt_length = ready.tokens, pipeline.prompt_length(prompt)
-        bar = progress_bar(len(tokens.truncated), show_progress_bar)
-        parts: list[Heads] = []
-        order: list[npt.NDArray[np.intp]] = []
+        call = self._call(
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            device=device,
+            return_dense=return_dense,
+            return_sparse=return_sparse,
+            return_colbert_vecs=return_colbert_vecs,
+            normalize_embeddings=normalize_embeddings,
+            max_active_dims=max_active_dims,
+            threshold=threshold,
+            task=task,
+            on_overflow=on_overflow,
+            pool=pool,
+            chunk_size=chunk_size,
+        )
+        texts, single = as_texts(inputs, None)
+        return self._formed(self._run(texts, call), call, texts, single)
 
-        def run(pipeline: Pipeline, rows: Rows) -> Heads:
-            return pipeline.heads(
-                tokens.take(rows),
-                dense=return_dense,
-                sparse=select if return_sparse else None,
-                multi=return_colbert_vecs,
-                prompt_length=prompt_length,
-            )
-
-        for rows, found in pipeline.each(run, tokens.lengths, batch_size * TOKENS_PER_ROW):
-            parts.append(found)
-            order.append(rows)
-            bar.update(len(rows))
-        bar.close()
-        if not parts:  # no texts: empty, but of the right widths
-            nothing = Batch.of_rows(np.zeros((0, 0), dtype=np.int64))
-            parts.append(
-                pipeline.heads(
-                    nothing, dense=return_dense, sparse=select if return_sparse else None, multi=return_colbert_vecs
-                )
-            )
-            order.append(np.zeros(0, dtype=np.intp))
-        back = ready.spread(np.argsort(np.concatenate(order)))  # (N,)
-        check_finite(np.concatenate([part.finite for part in parts])[back], ready.texts, self.precision)
-        return joined(parts, back, single=single)
-
-    def encode_query(
-        self,
-        inputs: str | Iterable[str] | None = None,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        **options: Unpack[HybridOptions],
-    ) -> HybridVectors:
-        """`encode` with task "query" and, unless a prompt is given, the "query" prompt."""
-        options.setdefault("task", "query")
-        return self.encode(inputs, self._query_prompt(prompt, prompt_name), prompt, **options)
-
-    def encode_document(
-        self,
-        inputs: str | Iterable[str] | None = None,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        **options: Unpack[HybridOptions],
-    ) -> HybridVectors:
-        """`encode` with task "document" and, unless a prompt is given, the first of document, passage, corpus."""
-        options.setdefault("task", "document")
-        return self.encode(inputs, self._document_prompt(prompt, prompt_name), prompt, **options)
-
-    encode_queries = encode_query
-    encode_documents = encode_document
-    encode_corpus = encode_document
-
-    def encode_iter(
-        self, texts: Iterable[str], *, window: int = 1024, **options: Unpack[PromptedHybridOptions]
-    ) -> Iterator[HybridVectors]:
-        """Encode any number of texts in bounded memory: yields HybridVectors of up to `window` texts, in order."""
-        return self._stream(self.encode, texts, window, options)
-
-    async def aencode(self, inputs: str | Iterable[str], **options: Unpack[PromptedHybridOptions]) -> HybridVectors:
-        """`encode` in a worker thread, so that an event loop goes on meanwhile."""
-        import asyncio
-
-        return await asyncio.to_thread(lambda: self.encode(inputs, **options))
+    encode_query = encode_queries = for_task(encode, "query")
+    encode_document = encode_documents = encode_corpus = for_task(encode, "document")
+    aencode = in_thread(encode)
 
     def fingerprint_of(
         self,
@@ -218,9 +120,9 @@ class HybridEncoder(TermsEncoder):
         normalize_embeddings: bool = True,
     ) -> str:
         """sha256 of everything that decides the vectors of an `encode` call: equal fingerprints, equal vectors."""
-        pipeline = self._open()[self._route(task)]
+        pipeline = self.route(task)
         made = pipeline if normalize_embeddings else pipeline.unnormalized()
-        return self._fingerprint(made, self._prompt(prompt, prompt_name), threshold, max_active_dims)
+        return self._fingerprint(made, self.prompt_text(prompt, prompt_name), threshold, max_active_dims)
 
     def compute_score(
         self,
@@ -252,9 +154,9 @@ class HybridEncoder(TermsEncoder):
             if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
                 raise InputError(f"expected pairs (query, passage), got {pair!r} at index {index}.")
         weights = [1.0, 1.0, 1.0] if weights_for_different_modes is None else list(weights_for_different_modes)
-        if len(weights) != len(_MODES) or not weights[0] + weights[1] or not sum(weights):
-            raise InputError(f"expected three weights, for {', '.join(_MODES)}, whose sums are not 0; got {weights}.")
-        colbert = self._open()[self._route(None)].multi is not None
+        if len(weights) != len(HEADS) or not weights[0] + weights[1] or not sum(weights):
+            raise InputError(f"expected three weights, for {', '.join(HEADS)}, whose sums are not 0; got {weights}.")
+        colbert = self.route().multi is not None
         scores = self._scores(pairs, batch_size, colbert)  # each (N,)
         both = scores["dense"] * weights[0] + scores["sparse"] * weights[1]  # (N,)
         every: dict[str, Floats] = {**scores}
@@ -266,7 +168,7 @@ class HybridEncoder(TermsEncoder):
         return {name: score[0] for name, score in found.items()} if single else found
 
     def _scores(self, pairs: Sequence[tuple[str, str]], batch_size: int, colbert: bool) -> dict[str, Floats]:
-        """Each head's score of each pair, (N,), in the order of _MODES."""
+        """Each head's score of each pair, (N,), in the order of HEADS."""
         found: dict[str, Floats] = {}
         a, b = (
             self.encode([pair[side] for pair in pairs], prompt="", batch_size=batch_size, return_colbert_vecs=colbert)
@@ -279,3 +181,22 @@ class HybridEncoder(TermsEncoder):
         if isinstance(a.colbert, MultiVectors) and isinstance(b.colbert, MultiVectors):
             found["colbert"] = a.colbert.maxsim_pairs(b.colbert)
         return found
+
+    # ---- helpers -------------------------------------------------------------------------------------------------
+
+    def _call(self, **options: Any) -> Call:  # noqa: ANN401
+        dense, sparse = bool(options["return_dense"]), bool(options["return_sparse"])
+        multi = bool(options["return_colbert_vecs"])
+        select = self._selection(options["threshold"], options["max_active_dims"])
+        if not (dense or sparse or multi):
+            raise InputError("nothing is asked for: set return_dense, return_sparse or return_colbert_vecs.")
+        if multi and self.route(options["task"]).multi is None:
+            raise InputError("this model has no ColBERT head: leave return_colbert_vecs at False.")
+        wanted = Wanted(dense, select if sparse else None, multi)
+        return self._checked(wanted, options, unnormalized=not options["normalize_embeddings"])
+
+    def _formed(self, vectors: HybridVectors, call: Call, texts: Sequence[str], single: bool) -> HybridVectors:  # noqa: ARG002
+        return vectors.take(0) if single else vectors
+
+    def _returning(self, heads: Sequence[str]) -> dict[str, Any]:
+        return {_RETURNS[head]: head in heads for head in HEADS}

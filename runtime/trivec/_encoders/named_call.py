@@ -4,36 +4,38 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from trivec._encoders.base import BaseEncoder
+from trivec._encoders.calls import Side
+from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import InputError
 
 Method = Literal["encode", "encode_query", "encode_document"]
 METHODS: Mapping[str | None, Method] = {None: "encode", "query": "encode_query", "document": "encode_document"}
 """By the task that the command line names."""
-_TASKS = {method: task for task, method in METHODS.items()}
+_SIDES: Mapping[str, Side] = {"encode_query": "query", "encode_document": "document"}
 
 
-def spelled_out(encoder: BaseEncoder, method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def spelled_out(encoder: TextEncoder[Any], method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with which `encode` does what the method does.
 
     Raises:
         InputError: there is no such method, or that is no encoder.
     """
-    if not isinstance(encoder, BaseEncoder):
+    if not isinstance(encoder, TextEncoder):
         raise InputError(
             f"expected an encoder, got {type(encoder).__name__} {encoder!r:.60}. Type: trivec.load(folder_or_name)"
         )
-    if method not in _TASKS:
-        raise InputError(f"method {method!r} is not one of {', '.join(_TASKS)}.")
+    if method not in METHODS.values():
+        raise InputError(f"method {method!r} is not one of {', '.join(METHODS.values())}.")
     found = dict(options)
     if method != "encode":
-        found.setdefault("task", _TASKS[method])
-        name = encoder._query_prompt if method == "encode_query" else encoder._document_prompt
-        found["prompt_name"] = name(found.get("prompt"), found.get("prompt_name"))
+        side = _SIDES[method]
+        found.setdefault("task", side)
+        if found.get("prompt") is None and found.get("prompt_name") is None:
+            found["prompt_name"] = encoder.prompt_name_of(side)
     return found
 
 
-def fingerprint_of_call(encoder: BaseEncoder, options: Mapping[str, Any]) -> str:
+def fingerprint_of_call(encoder: TextEncoder[Any], options: Mapping[str, Any]) -> str:
     """sha256 of everything that decides the vectors of `encode(**options)`; other options decide none."""
     names = inspect.signature(encoder.fingerprint_of).parameters
     return encoder.fingerprint_of(**{name: value for name, value in options.items() if name in names})

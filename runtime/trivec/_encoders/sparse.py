@@ -1,17 +1,14 @@
 """SPLADE and its inference-free kin: weights of vocabulary terms for each text."""
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-import numpy as np
-
-from trivec._encoders.calls import TOKENS_PER_ROW, Overflow, check_finite, in_processes
-from trivec._encoders.pipeline import Pipeline
+from trivec._encoders.calls import Call, for_task, in_thread
 from trivec._encoders.terms import TermsEncoder
-from trivec._system.progress import progress_bar
+from trivec._pooling.heads import Wanted
 from trivec._tokens.inputs import as_texts
-from trivec._vectors.arrays import Floats, Rows
-from trivec._vectors.heads import Heads
+from trivec._vectors.arrays import Floats
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.similarity import similarity, similarity_pairwise
 from trivec._vectors.sparse import SparseVector, SparseVectors
 from trivec._vectors.torch_tensors import as_sparse_tensor, as_tensor
@@ -19,36 +16,17 @@ from trivec._vectors.torch_tensors import as_sparse_tensor, as_tensor
 if TYPE_CHECKING:
     from trivec._concurrency.pool import WorkerPool
 
-_ROW_NUMBERS = 1 << 23  # pooled numbers that a run may return: 32 MB
 Sparse = SparseVectors | SparseVector
 
 
-class SparseOptions(TypedDict, total=False):
-    """Keyword options of `SparseEncoder.encode`, shared by the methods that end in it."""
+class SparseForm(NamedTuple):
+    """What becomes of the rows of a call."""
 
-    batch_size: int
-    show_progress_bar: bool | None
-    convert_to_tensor: bool
-    convert_to_sparse_tensor: bool
-    save_to_cpu: bool
-    device: str | list[str] | None
-    max_active_dims: int | None
-    pool: "WorkerPool | None"
-    chunk_size: int | None
-    task: str | None
-    threshold: float
-    on_overflow: Overflow
-    sentences: str | Iterable[str] | None
+    to_tensor: bool
+    to_sparse_tensor: bool
 
 
-class PromptedSparseOptions(SparseOptions, total=False):
-    """SparseOptions with the prompt, for methods that do not name it themselves."""
-
-    prompt_name: str | None
-    prompt: str | None
-
-
-class SparseEncoder(TermsEncoder):
+class SparseEncoder(TermsEncoder[SparseVectors]):
     """Weights of vocabulary terms for each text. Made by `trivec.load`; safe to use from many threads.
 
     Queries of an inference-free model come from a table of weights: no graph runs for them.
@@ -114,79 +92,27 @@ class SparseEncoder(TermsEncoder):
             NonFiniteError: a weight is NaN or infinite; the text is named.
             WorkerError: a process of the pool died.
         """
-        if in_processes(pool, device):
-            options: dict[str, Any] = {
-                "prompt_name": prompt_name,
-                "prompt": prompt,
-                "batch_size": batch_size,
-                "task": task,
-            }
-            options |= {"max_active_dims": max_active_dims, "threshold": threshold, "on_overflow": on_overflow}
-            texts, single = as_texts(inputs, sentences)
-            made = [self.encode([], **options)]  # checks the options
-            made += self._with_pool(texts, pool, device, chunk_size, show_progress_bar, options)
-            return _converted(SparseVectors.concatenate(made), single, convert_to_tensor, convert_to_sparse_tensor)
-        self._check_run(device, batch_size)
-        select = self._selection(threshold, max_active_dims)
-        route, prompt = self._route(task), self._prompt(prompt, prompt_name)
-        pipeline = self._open()[route]
-        ready, single = self._ready(inputs, sentences, route, prompt)
-        self._count_truncated(ready, on_overflow)
-        tokens, most = ready.tokens, max(1, _ROW_NUMBERS // self.dim)
-        finite = np.ones(len(tokens.truncated), dtype=np.bool_)  # (U,)
-        bar = progress_bar(len(finite), show_progress_bar)
-        parts, order = [SparseVectors.empty(0, self.dim)], []
+        call = self._call(
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            convert_to_tensor=convert_to_tensor,
+            convert_to_sparse_tensor=convert_to_sparse_tensor,
+            device=device,
+            max_active_dims=max_active_dims,
+            pool=pool,
+            chunk_size=chunk_size,
+            task=task,
+            threshold=threshold,
+            on_overflow=on_overflow,
+        )
+        texts, single = as_texts(inputs, sentences)
+        return self._formed(self._run(texts, call), call, texts, single)
 
-        def run(pipeline: Pipeline, rows: Rows) -> Heads:
-            return pipeline.heads(tokens.take(rows), sparse=select)
-
-        for rows, found in pipeline.each(run, tokens.lengths, batch_size * TOKENS_PER_ROW, most):
-            finite[rows] = found.finite
-            parts += [found.sparse] if found.sparse is not None else []
-            order.append(rows)
-            bar.update(len(rows))
-        bar.close()
-        check_finite(ready.spread(finite), ready.texts, self.precision)
-        back = ready.spread(np.argsort(np.concatenate(order))) if order else None  # (N,)
-        vectors = parts[0] if back is None else SparseVectors.concatenate(parts)[back]
-        return _converted(vectors, single, convert_to_tensor, convert_to_sparse_tensor)
-
-    def encode_query(
-        self,
-        inputs: str | Iterable[str] | None = None,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        **options: Unpack[SparseOptions],
-    ) -> Any:  # noqa: ANN401
-        """`encode` with task "query" and, unless a prompt is given, the "query" prompt."""
-        options.setdefault("task", "query")
-        return self.encode(inputs, self._query_prompt(prompt, prompt_name), prompt, **options)
-
-    def encode_document(
-        self,
-        inputs: str | Iterable[str] | None = None,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        **options: Unpack[SparseOptions],
-    ) -> Any:  # noqa: ANN401
-        """`encode` with task "document" and, unless a prompt is given, the first of document, passage, corpus."""
-        options.setdefault("task", "document")
-        return self.encode(inputs, self._document_prompt(prompt, prompt_name), prompt, **options)
-
-    encode_queries = encode_query
-    encode_documents = encode_document
-
-    def encode_iter(
-        self, texts: Iterable[str], *, window: int = 1024, **options: Unpack[PromptedSparseOptions]
-    ) -> Iterator[SparseVectors]:
-        """Encode any number of texts in bounded memory: yields SparseVectors of up to `window` rows, in order."""
-        return self._stream(self.encode, texts, window, options)
-
-    async def aencode(self, inputs: str | Iterable[str], **options: Unpack[PromptedSparseOptions]) -> Any:  # noqa: ANN401
-        """`encode` in a worker thread, so that an event loop goes on meanwhile."""
-        import asyncio
-
-        return await asyncio.to_thread(lambda: self.encode(inputs, **options))
+    encode_query = encode_queries = for_task(encode, "query")
+    encode_document = encode_documents = for_task(encode, "document")
+    aencode = in_thread(encode)
 
     def decode(self, embeddings: Sparse, top_k: int | None = None) -> list[Any]:
         """Terms with their weights, heaviest first: [(token, weight), ...] for each row, or for the one row.
@@ -203,14 +129,20 @@ class SparseEncoder(TermsEncoder):
         """(N,) float32: row i against row i."""
         return similarity_pairwise(self._checked_similarity(), _rows(embeddings1), _rows(embeddings2))
 
+    # ---- helpers -------------------------------------------------------------------------------------------------
+
+    def _call(self, **options: Any) -> Call:  # noqa: ANN401
+        select = self._selection(options["threshold"], options["max_active_dims"])
+        form = SparseForm(options["convert_to_tensor"], options["convert_to_sparse_tensor"])
+        return self._checked(Wanted(sparse=select), options, form=form)
+
+    def _formed(self, vectors: HybridVectors, call: Call, texts: Sequence[str], single: bool) -> Any:  # noqa: ANN401, ARG002
+        rows, form = cast("SparseVectors", vectors.sparse), cast("SparseForm", call.form)
+        if form.to_tensor:
+            made = as_sparse_tensor(rows) if form.to_sparse_tensor else as_tensor(rows.to_dense())
+            return made[0] if single else made
+        return rows[0] if single else rows
+
 
 def _rows(embeddings: Sparse) -> SparseVectors:
     return SparseVectors.of(embeddings) if isinstance(embeddings, SparseVector) else embeddings
-
-
-def _converted(vectors: SparseVectors, single: bool, tensor: bool, sparse: bool) -> Any:  # noqa: ANN401
-    """Rows in the type that was asked for; of a single text, its row."""
-    if tensor:
-        made = as_sparse_tensor(vectors) if sparse else as_tensor(vectors.to_dense())
-        return made[0] if single else made
-    return vectors[0] if single else vectors

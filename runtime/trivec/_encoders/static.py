@@ -5,20 +5,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
-from trivec._encoders.calls import Ready, check_finite
-from trivec._encoders.dense import Call, DenseEncoder
+from trivec._encoders.calls import Call, Ready, check_finite
+from trivec._encoders.dense import DenseEncoder
 from trivec._encoders.pipeline import Pipeline
 from trivec._errors import InputError
 from trivec._model.static_model import MODEL2VEC
+from trivec._pooling.heads import Wanted
 from trivec._static.table import StaticTable
 from trivec._static.tokenizer import StaticTokenizer
 from trivec._system.progress import progress_bar
 from trivec._tokens.batch import Batch, Tokens
-from trivec._tokens.inputs import as_texts
-from trivec._vectors.arrays import Floats, Rows
+from trivec._vectors.arrays import Floats
+from trivec._vectors.heads import HybridVectors
+from trivec._vectors.multi import MultiVectors
 
-_TABLE = "fp32"  # no other variant could do better: what is not finite is in the file
 _TEXTS, _CHARACTERS = 4096, 1 << 19  # that are tokenized at a time: 100,000 tokens or so, at 200 bytes each
 
 
@@ -28,13 +30,22 @@ class StaticPipeline(Pipeline):
 
     table: StaticTable = field(kw_only=True)
 
-    def states(self, batch: Batch) -> list[Floats]:
-        """Vectors (S, D) of the tokens of each text."""
-        return np.split(np.asarray(self.table.of(batch.ids), dtype=np.float32), batch.offsets[1:-1])
-
-    def vectors(self, batch: Batch, prompt_length: int = 0) -> Floats:  # noqa: ARG002 - none is left out
-        """Vectors (B, D) of texts."""
-        return self.of_tokens(Tokens(batch.ids, batch.offsets, np.zeros(len(batch), dtype=np.bool_)))
+    def represent(
+        self,
+        batch: Batch,
+        wanted: Wanted,
+        prompt_length: int = 0,  # noqa: ARG002 - none is left out
+    ) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
+        """As a Pipeline's: means, and the vectors of which they are the means."""
+        dense, several = None, None
+        finite = np.ones(len(batch), dtype=np.bool_)  # (B,)
+        if wanted.dense:
+            dense = self.of_tokens(Tokens(batch.ids, batch.offsets, np.zeros(len(batch), dtype=np.bool_)))
+            dense = dense[:, : wanted.width]
+            finite &= np.isfinite(dense).all(1)
+        if wanted.states:
+            several = MultiVectors._trusted(np.asarray(self.table.of(batch.ids), dtype=np.float32), batch.offsets)
+        return HybridVectors(dense, None, several), finite
 
     def of_tokens(self, tokens: Tokens) -> Floats:
         """Vectors (N, D) of texts of any lengths; zeros, as they come out of the mean, for a text without tokens."""
@@ -83,17 +94,17 @@ class StaticEncoder(DenseEncoder):
     - batch_size is checked and makes no difference: memory beside the vectors is bounded in any case.
     """
 
-    def _embed(self, inputs: object, sentences: object, call: Call) -> tuple[Floats, Rows | None, bool]:
-        """As a DenseEncoder's, part by part, so that no more than a part's tokens are held."""
+    def _run(self, texts: Sequence[str] | Ready, call: Call) -> HybridVectors:
+        """As any encoder's, but part by part, so that no more than a part's tokens are held; there are no batches."""
+        if call.wanted.states or (call.in_processes and not isinstance(texts, Ready)):
+            return super()._run(texts, call)
         pipeline, tokenizer = self._static(call.route)
-        if isinstance(inputs, Ready):  # encode_iter tokenizes ahead by itself
-            self._count_truncated(inputs, call.on_overflow)
-            vectors = pipeline.of_tokens(inputs.tokens)[:, : call.width]
-            finite = np.asarray(np.isfinite(vectors).all(axis=1))  # (U,)
-            check_finite(inputs.spread(finite), inputs.texts, _TABLE)
-            return vectors, inputs.row_of, False
-        texts, single = as_texts(inputs, sentences)
-        vectors = np.empty((len(texts), call.width), dtype=np.float32)
+        if isinstance(texts, Ready):  # encode_iter tokenizes ahead by itself
+            self._count_truncated(texts, call.on_overflow)
+            found = pipeline.of_tokens(texts.tokens)[:, : call.wanted.width]  # (U, width)
+            check_finite(texts.spread(np.asarray(np.isfinite(found).all(axis=1))), texts.texts, self._blamed)
+            return HybridVectors(found if texts.row_of is None else found[texts.row_of])
+        vectors = np.empty((len(texts), call.wanted.width or self._dim), dtype=np.float32)
         parts = _parts(texts, tokenizer.max_characters, whole=call.on_overflow == "error")
 
         def read(part: slice) -> Tokens:
@@ -102,11 +113,15 @@ class StaticEncoder(DenseEncoder):
         bar = progress_bar(len(texts), call.show_progress_bar)
         for part, tokens in _ahead(read, parts, self._options.threads):
             self._count_truncated(Ready(texts[part], tokens, None), call.on_overflow)
-            vectors[part] = pipeline.of_tokens(tokens)[:, : call.width]
+            vectors[part] = pipeline.of_tokens(tokens)[:, : call.wanted.width]
             bar.update(part.stop - part.start)
         bar.close()
-        check_finite(np.asarray(np.isfinite(vectors).all(axis=1)), texts, _TABLE)
-        return vectors, None, single
+        check_finite(np.asarray(np.isfinite(vectors).all(axis=1)), texts, self._blamed)
+        return HybridVectors(vectors)
+
+    @property
+    def _blamed(self) -> str:
+        return "fp32"  # no other variant could do better: what is not finite is in the file
 
     def set_pooling_include_prompt(self, include_prompt: bool) -> None:
         """Refused unless it changes nothing: every token counts in the mean.

@@ -177,6 +177,11 @@ class Session:
         Raises:
             ProviderError: onnxruntime cannot run them, or not even half of them.
         """
+        if len(ids) == 1:  # one text cannot be cut
+            try:
+                return self.run_feeds({name: _feed(name, ids) for name in self.inputs}, outputs)
+            except Exception as error:
+                raise run_error(error, 1, ids.shape[1], self.device) from error
 
         def run(rows: slice) -> list[Floats]:
             return self.run_feeds({name: _feed(name, ids[rows]) for name in self.inputs}, outputs)
@@ -184,12 +189,7 @@ class Session:
         def failure(error: Exception, rows: slice) -> ProviderError:
             return run_error(error, rows.stop - rows.start, ids.shape[1], self.device)
 
-        if len(ids) > 1:
-            return within(self.budget, [ids.shape[1]] * len(ids), run, failure)
-        try:  # one text cannot be cut
-            return run(slice(0, 1))
-        except Exception as error:
-            raise failure(error, slice(0, 1)) from error
+        return within(self.budget, [ids.shape[1]] * len(ids), run, failure)
 
     def run_feeds(self, feeds: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str]) -> list[Floats]:
         """Run a graph of any layout once, in float32 out; onnxruntime's errors come as they are (see `run_error`).

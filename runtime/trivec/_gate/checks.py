@@ -8,10 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from trivec._encoders.base import BaseEncoder
-from trivec._encoders.dense import DenseEncoder
-from trivec._encoders.hybrid import HybridEncoder
-from trivec._encoders.sparse import SparseEncoder
+from trivec._encoders.text_encoder import TextEncoder
 from trivec._gate.figures import Bounds, Figures, compare, compare_multi, compare_sparse, failures
 from trivec._gate.texts import Text
 from trivec._vectors.arrays import Floats
@@ -62,7 +59,7 @@ class Check:
 
 
 def check_route(
-    encoder: BaseEncoder,
+    encoder: TextEncoder[Any],
     texts: Sequence[Text],
     route: str | None,
     reference: HybridVectors,
@@ -71,12 +68,12 @@ def check_route(
     """Encode all texts in one call and some in calls of their own, and compare each head with the reference."""
     listed = [text.text for text in texts]
     kinds = [text.kind for text in texts]
-    width = None if reference.dense is None else reference.dense.shape[1]  # a model's truncate_dim must not cut it
+    asked: dict[str, Any] = {"prompt": "", "task": route, "whole": True}
     start = time.perf_counter()
-    vectors = vectors_of(encoder, listed, route, width)
+    vectors = encoder.represent(listed, **asked)
     seconds = time.perf_counter() - start
     stride = max(1, len(listed) // ALONE)
-    alone = [vectors_of(encoder, [text], route, width) for text in listed[::stride]]
+    alone = [encoder.represent([text], **asked) for text in listed[::stride]]
     found: dict[str, Figures] = {}
     if reference.dense is not None:
         one = np.concatenate([item.dense for item in alone if item.dense is not None])  # (M, D)
@@ -105,17 +102,3 @@ def check_route(
         )
         for head, figures in found.items()
     ]
-
-
-def vectors_of(encoder: BaseEncoder, texts: list[str], route: str | None, width: int | None) -> HybridVectors:
-    """Everything that a model says of texts, without prompts and whole: no terms or numbers are cut off."""
-    if isinstance(encoder, DenseEncoder):
-        return HybridVectors(encoder.encode(texts, prompt="", task=route, truncate_dim=width), None, None)
-    terms = encoder.manifest.routes[route or "default"].sparse
-    every = None if terms is None else terms.dim
-    if isinstance(encoder, SparseEncoder):
-        return HybridVectors(None, encoder.encode(texts, prompt="", task=route, max_active_dims=every), None)
-    if isinstance(encoder, HybridEncoder):
-        colbert = encoder.manifest.routes[route or "default"].multi is not None
-        return encoder.encode(texts, prompt="", task=route, return_colbert_vecs=colbert, max_active_dims=every)
-    raise AssertionError(f"unknown encoder {type(encoder).__name__}")

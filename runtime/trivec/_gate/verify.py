@@ -5,14 +5,15 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from trivec._encoders.base import BaseEncoder
 from trivec._encoders.load_options import LoadOptions
+from trivec._encoders.text_encoder import TextEncoder
 from trivec._engine.approvals import approve
 from trivec._engine.devices import Device, parse_device
 from trivec._engine.session import available_devices
 from trivec._errors import InputError, IntegrityError, ModelFormatError, ModelNotFoundError
-from trivec._gate.checks import Check, check_route, vectors_of
+from trivec._gate.checks import Check, check_route
 from trivec._gate.figures import HEADS, Bounds
 from trivec._gate.texts import Text, verification_texts
 from trivec._loading.open_model import open_model
@@ -66,7 +67,7 @@ def verify(
     routes = [None if name == "default" else name for name in graphs]
     options = LoadOptions(name=source.name, device="cpu", precision="fp32", threads=threads)
     with open_model(source, options) as encoder:
-        reference = {route: vectors_of(encoder, listed, route, None) for route in routes}
+        reference = {route: encoder.represent(listed, prompt="", task=route, whole=True) for route in routes}
     checks = []
     for precision, place, layout in _runs(manifest, device):
         run = dataclasses.replace(options, device=place, precision=precision, layout=layout)
@@ -137,7 +138,7 @@ def _runs(manifest: Manifest, device: str) -> list[tuple[str, str, str]]:
     return found
 
 
-def _bounds(encoder: BaseEncoder) -> dict[str, Bounds]:
+def _bounds(encoder: TextEncoder[Any]) -> dict[str, Bounds]:
     """The variant's gate, by head; GPU kernels are chosen by shape, so there a batch may round another way."""
     bounds = {head: by_precision[encoder.precision] for head, by_precision in HEADS.items()}
     if encoder.device == "cpu":

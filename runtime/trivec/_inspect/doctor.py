@@ -18,7 +18,7 @@ from trivec._system.threads import available_threads
 from trivec._version import __version__
 
 if TYPE_CHECKING:
-    from trivec._encoders.base import BaseEncoder
+    from trivec._encoders.loaded_model import LoadedModel
 
 EXPORT_PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript", "safetensors", "requests")
 # What onnxruntime's int8 and float kernels choose by, in the names of /proc/cpuinfo.
@@ -103,10 +103,10 @@ def _model(name: str, device: str, providers: Sequence[str] | None) -> dict[str,
     return rows
 
 
-def _sessions(encoder: "BaseEncoder") -> dict[str, Session]:
+def _sessions(encoder: "LoadedModel") -> dict[str, Session]:
     """Each open graph once, by the first route that runs it."""
     found: dict[str, Session] = {}
-    for route, pipeline in encoder._open().items():
+    for route, pipeline in encoder.routes.items():
         if isinstance(pipeline.session, Session) and pipeline.session not in found.values():
             found[route] = pipeline.session
     return found

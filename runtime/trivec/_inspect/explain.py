@@ -7,16 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trivec._encoders.base import BaseEncoder
-from trivec._encoders.dense import DenseEncoder
-from trivec._encoders.hybrid import HybridEncoder
 from trivec._encoders.named_call import Method, fingerprint_of_call, spelled_out
-from trivec._encoders.sparse import SparseEncoder
-from trivec._encoders.terms import TermsEncoder
-from trivec._tokens.tokenizer import TextTokenizer, TokenReader
+from trivec._encoders.text_encoder import TextEncoder
+from trivec._tokens.tokenizer import TokenReader
 from trivec._vectors.arrays import Array
-from trivec._vectors.heads import Parts, parts_of
-from trivec._vectors.multi import MultiVectors
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
 Ids = npt.NDArray[np.int64]
@@ -109,7 +104,7 @@ class Explanation:
 
 
 def explain(
-    encoder: BaseEncoder,
+    encoder: TextEncoder[Any],
     texts: Sequence[str],
     *,
     method: Method = "encode",
@@ -129,17 +124,14 @@ def explain(
         InputError: an unknown prompt, or a model without a route for that method.
     """
     options = spelled_out(encoder, method, {"prompt_name": prompt_name, "prompt": prompt})
-    colbert = isinstance(encoder, HybridEncoder) and encoder._any().multi is not None
-    loaded: Any = encoder  # of one of the classes that have `encode`
-    parts = parts_of(loaded.encode(list(texts), **options, **({"return_colbert_vecs": True} if colbert else {})))
-    route = encoder._route(options.get("task"))
-    pipeline, read = encoder._open()[route], encoder._prompt(prompt, options["prompt_name"])
+    parts = encoder.represent(list(texts), **options)
+    pipeline, read = encoder.route(options.get("task")), encoder.prompt_text(prompt, options["prompt_name"])
     explained = [
         _explained(encoder, pipeline.tokenizer, text, read, parts.take(slice(row, row + 1)))
         for row, text in enumerate(texts)
     ]
     return Explanation(
-        model=encoder._options.name,
+        model=encoder.name,
         kind=f"{encoder.precision} on {encoder.device}",
         fingerprint=fingerprint_of_call(encoder, options),
         max_seq_length=pipeline.tokenizer.max_seq_length,
@@ -151,11 +143,13 @@ def explain(
 # ---- a text ----------------------------------------------------------------------------------------------------------
 
 
-def _explained(encoder: BaseEncoder, tokenizer: TokenReader, text: str, prompt: str, parts: Parts) -> Explained:
+def _explained(
+    encoder: TextEncoder[Any], tokenizer: TokenReader, text: str, prompt: str, parts: HybridVectors
+) -> Explained:
     """A text and its vectors: parts of one row."""
     read, cut = _read_and_cut(tokenizer, text, prompt)
-    special = tokenizer._special if isinstance(tokenizer, TextTokenizer) else frozenset()
-    dense, rows, colbert = parts
+    special = tokenizer.special_ids
+    dense, rows, colbert = parts.parts()
     return Explained(
         text=text,
         prompt=prompt,
@@ -193,47 +187,45 @@ def _tokens(tokenizer: TokenReader, ids: Ids, special: frozenset[int]) -> list[T
     return [Token(i, tokenizer.token(i), i in special) for i in ids.tolist()]
 
 
-def _terms(encoder: BaseEncoder, row: SparseVector) -> list[Term]:
+def _terms(encoder: TextEncoder[Any], row: SparseVector) -> list[Term]:
     order = np.argsort(-row.values, kind="stable")
     ids, weights = row.indices[order].tolist(), row.values[order].tolist()
-    return [Term(i, _term(encoder, i), weight) for i, weight in zip(ids, weights, strict=True)]
-
-
-def _term(encoder: BaseEncoder, term: int) -> str:
-    return encoder.token(term) if isinstance(encoder, TermsEncoder) else str(term)
+    return [Term(i, encoder.token(i), weight) for i, weight in zip(ids, weights, strict=True)]
 
 
 # ---- two texts -------------------------------------------------------------------------------------------------------
 
 
-def _similarities(encoder: BaseEncoder, parts: Parts) -> Similarities:
+def _similarities(encoder: TextEncoder[Any], parts: HybridVectors) -> Similarities:
     """Of the two rows of these parts."""
-    first, second = parts.take(slice(0, 1)), parts.take(slice(1, 2))
+    (a_dense, a_sparse, a_colbert), (b_dense, b_sparse, b_colbert) = (
+        parts.take(slice(row, row + 1)).parts() for row in (0, 1)
+    )
     dense, sparse, shared, colbert = None, None, None, None
-    if first.dense is not None and second.dense is not None:
-        dense = _dense(encoder, first.dense, second.dense)
-    if first.sparse is not None and second.sparse is not None:
-        sparse = {"dot": float(first.sparse.row_dot(second.sparse)[0])}
-        if isinstance(encoder, SparseEncoder):
+    if a_dense is not None:
+        dense = _dense(encoder, a_dense, b_dense)
+    if a_sparse is not None:
+        sparse = {"dot": float(a_sparse.row_dot(b_sparse)[0])}
+        if encoder.heads == ("sparse",):
             own = encoder.similarity_fn_name
-            sparse = {own: float(encoder.similarity_pairwise(first.sparse, second.sparse)[0]), **sparse}
-        shared = _shared(encoder, first.sparse, second.sparse)
-    if isinstance(first.colbert, MultiVectors) and isinstance(second.colbert, MultiVectors):
-        colbert = float(first.colbert.maxsim_pairs(second.colbert)[0])
+            sparse = {own: float(encoder.similarity_pairwise(a_sparse, b_sparse)[0]), **sparse}
+        shared = _shared(encoder, a_sparse, b_sparse)
+    if a_colbert is not None:
+        colbert = float(a_colbert.maxsim_pairs(b_colbert)[0])
     return Similarities(dense, sparse, shared, colbert)
 
 
-def _dense(encoder: BaseEncoder, first: Array, second: Array) -> dict[str, float]:
+def _dense(encoder: TextEncoder[Any], first: Array, second: Array) -> dict[str, float]:
     """By the model's own function, and cosine; of two rows (1, D)."""
     dot, norms = float(first[0] @ second[0]), float(np.linalg.norm(first[0]) * np.linalg.norm(second[0]))
-    if not isinstance(encoder, DenseEncoder):
+    if encoder.heads != ("dense",):
         return {"dot": dot}  # as `compute_score` has it
     own = {encoder.similarity_fn_name: float(encoder.similarity_pairwise(first, second)[0])}
     own.setdefault("cosine", dot / norms if norms else 0.0)
     return own
 
 
-def _shared(encoder: BaseEncoder, first: SparseVectors, second: SparseVectors) -> list[SharedTerm]:
+def _shared(encoder: TextEncoder[Any], first: SparseVectors, second: SparseVectors) -> list[SharedTerm]:
     a, b = first[0].to_dict(), second[0].to_dict()
-    terms = [SharedTerm(i, _term(encoder, i), a[i], b[i], a[i] * b[i]) for i in a.keys() & b.keys()]
+    terms = [SharedTerm(i, encoder.token(i), a[i], b[i], a[i] * b[i]) for i in a.keys() & b.keys()]
     return sorted(terms, key=lambda term: (-term.product, term.id))

@@ -1,18 +1,16 @@
 """From a model's files to an open encoder: no names, no export."""
 
 import dataclasses
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trivec._encoders.base import BaseEncoder
-from trivec._encoders.dense import DenseEncoder
-from trivec._encoders.hybrid import HybridEncoder
 from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.pipeline import Pipeline, check_arrays
-from trivec._encoders.sparse import SparseEncoder
+from trivec._encoders.text_encoder import TextEncoder
 from trivec._engine.devices import Device
 from trivec._engine.session import Session, available_devices
 from trivec._errors import InputError, ModelFormatError, ProviderError
@@ -21,6 +19,7 @@ from trivec._loading.open_static import open_static
 from trivec._model import manifest as manifest_module
 from trivec._model import manifest_file
 from trivec._model.derived import SENTENCE_OUTPUT, choose_output, derive, read_step_arrays
+from trivec._model.families import FAMILIES
 from trivec._model.find import find
 from trivec._model.manifest import ROWS, Encoder, Manifest, Route
 from trivec._model.source import Source
@@ -31,16 +30,9 @@ from trivec._vectors.arrays import Floats
 
 NO_GRAPH = "fp32"
 """The precision of a table of weights, which no graph stands behind."""
-ENCODERS: dict[str, type[BaseEncoder]] = {
-    "dense": DenseEncoder,
-    "splade": SparseEncoder,
-    "bge-m3": HybridEncoder,
-    "mgte": HybridEncoder,
-}
-"""What opens a family."""
 
 
-def open_model(source: Source, options: LoadOptions, manifest: Manifest | None = None) -> BaseEncoder:
+def open_model(source: Source, options: LoadOptions, manifest: Manifest | None = None) -> TextEncoder[Any]:
     """Open the encoder of a model whose files are at hand.
 
     Args:
@@ -70,10 +62,11 @@ def open_model(source: Source, options: LoadOptions, manifest: Manifest | None =
     raise AssertionError("unreachable: candidates gives at least one")
 
 
-def reopen(options: LoadOptions, settings: Mapping[str, Any], lengths: Mapping[str, int | None]) -> BaseEncoder:
+def reopen(options: LoadOptions, settings: Mapping[str, Any], lengths: Mapping[str, int | None]) -> TextEncoder[Any]:
     """An encoder from its pickle: the same folder or commit, device, settings and max_seq_length of each route."""
-    given = dict(settings)
-    include_prompt = given.pop("include_prompt", None)
+    known = {field.name for field in dataclasses.fields(LoadOptions)}
+    given = {name: value for name, value in settings.items() if name in known}
+    rest = {name: value for name, value in settings.items() if name not in known}
     options = dataclasses.replace(options, files=None, **given)
     check_arguments(options.precision, options.threads, options.similarity_fn_name, options.layout)
     source = find(
@@ -84,9 +77,7 @@ def reopen(options: LoadOptions, settings: Mapping[str, Any], lengths: Mapping[s
         token=options.token,
     )
     encoder = open_model(source, options)
-    encoder.restore_lengths(lengths)
-    if include_prompt is not None and isinstance(encoder, DenseEncoder):
-        encoder.restore_pooling(include_prompt)
+    encoder.restore(lengths, **rest)
     return encoder
 
 
@@ -115,7 +106,13 @@ def _only(manifest: Manifest, task: str | None, name: str) -> Manifest:
     return dataclasses.replace(manifest, encoders=encoders, routes={task: route}, default_route=task)
 
 
-def _open(source: Source, manifest: Manifest, device: Device, precision: str, options: LoadOptions) -> BaseEncoder:
+def _class_of(family: str) -> type[TextEncoder[Any]]:
+    module, _, name = FAMILIES[family].encoder.partition(":")
+    found: type[TextEncoder[Any]] = getattr(importlib.import_module(f"trivec._encoders.{module}"), name)
+    return found
+
+
+def _open(source: Source, manifest: Manifest, device: Device, precision: str, options: LoadOptions) -> TextEncoder[Any]:
     """Fetch and check the variant's files, then open one session an encoder."""
     check_layout(manifest, precision, device, options)
     available = available_threads()
@@ -148,7 +145,7 @@ def _open(source: Source, manifest: Manifest, device: Device, precision: str, op
             raise ModelFormatError(f"{source.name}: route {name} gives {width} numbers, not {manifest.dim}.")
     mixed = any(session is not None and session.layout != ROWS for _, session in opened.values())
     layout = "mixed" if mixed else "rows"
-    return ENCODERS[manifest.family](manifest, pipelines, options.opened(source, precision, layout, files))
+    return _class_of(manifest.family)(manifest, pipelines, options.opened(source, precision, layout, files))
 
 
 def _width(pipeline: Pipeline) -> int:

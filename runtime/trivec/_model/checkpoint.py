@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trivec._errors import ModelFormatError
+from trivec._model.families import FAMILIES
 from trivec._model.json_files import join, read_list, read_object
 from trivec._model.manifest import SIMILARITIES, Multi, Pooling, Route, Sparse, Step
 from trivec._model.modules import (
@@ -93,7 +94,7 @@ def read_checkpoint(source: Source, family: str = "auto", *, name: str | None = 
     most = settings.get("max_active_dims")
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
         raise ModelFormatError(f"{source.name}: max_active_dims must be a whole number above 0, got {most!r}.")
-    default = "dot" if family == "splade" else "cosine"
+    default = FAMILIES[family].similarity
     similarity = settings.get("similarity_fn_name") or default
     return replace(
         found,
@@ -102,7 +103,7 @@ def read_checkpoint(source: Source, family: str = "auto", *, name: str | None = 
         prompts={"query": "", "document": ""} | {k: v or "" for k, v in settings.get("prompts", {}).items()},
         default_prompt_name=settings.get("default_prompt_name") if modules else None,
         similarity=similarity if similarity in SIMILARITIES else default,
-        truncate_dim=settings.get("truncate_dim") if modules and family == "dense" else None,
+        truncate_dim=settings.get("truncate_dim") if modules and FAMILIES[family].heads == ("dense",) else None,
         max_active_dims=most,
     )
 

@@ -20,7 +20,6 @@ LAYOUTS = (ROWS, PACKED, PADDED)
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 ACTIVATIONS = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu", "leaky_relu", "elu", "softplus", "mish")
 STEPS = ("dense", "layer_norm", "normalize")
-FAMILIES = ("dense", "splade", "bge-m3", "mgte")
 SPARSE_KINDS = ("splade", "table", "lexical")
 SPARSE_ACTIVATIONS = ("relu", "log1p_relu", "none")
 

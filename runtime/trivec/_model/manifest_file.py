@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trivec._errors import ModelFormatError
+from trivec._model.families import FAMILIES, exported_families
 from trivec._model.manifest import (
     ACTIVATIONS,
-    FAMILIES,
     FILE_NAME,
     FORMAT,
     LAYOUTS,
@@ -100,9 +100,10 @@ def _build_dataclass(kind: type, value: object, where: str) -> object:
 def _check_heads(manifest: Manifest, name: str, route: Route, require: Callable[[bool, str], None]) -> None:
     """What a route's heads must say for its family."""
     sparse, multi = route.sparse, route.multi
-    if manifest.family == "dense":
+    heads = FAMILIES[manifest.family].heads
+    if heads == ("dense",):
         require(sparse is None and multi is None, f"routes.{name} has heads that a dense model does not have.")
-    elif manifest.family == "splade":
+    elif heads == ("sparse",):
         require(sparse is not None and sparse.kind != "lexical", f"routes.{name}.sparse is missing or of another kind.")
     else:
         require(sparse is not None and sparse.kind == "lexical", f"routes.{name}.sparse is missing or of another kind.")
@@ -159,8 +160,9 @@ def _check(manifest: Manifest, where: str) -> None:
         f"truncate_dim must be between 1 and dim, got {manifest.truncate_dim}.",
     )
     require(
-        manifest.family in FAMILIES,
-        f"the family {manifest.family!r} is none of those that this trivec runs: {', '.join(FAMILIES)}. Type: "
+        manifest.family in exported_families(),
+        f"the family {manifest.family!r} is none of those that this trivec runs: {', '.join(exported_families())}. "
+        "Type: "
         "pip install -U trivec",
     )
     require(

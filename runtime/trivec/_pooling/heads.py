@@ -25,6 +25,18 @@ class Selection(NamedTuple):
     """The heaviest so many; None: all."""
 
 
+class Wanted(NamedTuple):
+    """What one run is asked for of each text."""
+
+    dense: bool = False
+    sparse: Selection | None = None
+    multi: bool = False
+    states: bool = False
+    """Token embeddings (S, H) in the place of the multi-vector head's."""
+    width: int | None = None
+    """Numbers that are kept of a dense vector; None: all."""
+
+
 def pool_batch(states: Floats, batch: Batch, pooling: Pooling, prompt_length: int) -> Floats:
     """Pool the token embeddings (T, H) of B texts: (B, H * modes)."""
     lengths = batch.lengths

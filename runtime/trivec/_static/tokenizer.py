@@ -28,7 +28,10 @@ class StaticTokenizer:
         tokens: how many the vocabulary has.
         last_id: the largest id.
         unknown: the id that is dropped; None: none is.
+        special_ids: none, whatever tokenizer.json says.
     """
+
+    special_ids: frozenset[int] = frozenset()
 
     def __init__(self, path: Path, rules: str, max_seq_length: int | None, threads: int | None = None) -> None:
         """Open a tokenizer.

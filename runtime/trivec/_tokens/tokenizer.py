@@ -21,6 +21,10 @@ class TokenReader(Protocol):
     """What an encoder needs of a tokenizer."""
 
     @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of tokens that stand for no piece of a text, such as [CLS]."""
+
+    @property
     def max_seq_length(self) -> int | None:
         """Tokens a text is cut to; None: never cut."""
 
@@ -45,7 +49,7 @@ class TextTokenizer:
         self._side = encoder.truncation_side
         self._adds_special = encoder.add_special_tokens
         added = self._tokenizer.get_added_tokens_decoder()
-        self._special = frozenset(encoder.special_ids or (i for i, token in added.items() if token.special))
+        self.special_ids = frozenset(encoder.special_ids or (i for i, token in added.items() if token.special))
         if encoder.lower_case and not _lowers(self._tokenizer.normalizer):
             own = self._tokenizer.normalizer
             self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *([own] if own else [])])
@@ -99,7 +103,7 @@ class TextTokenizer:
         if not prompt:
             return 0
         ids = self([prompt]).of(0)
-        return len(ids) - int(len(ids) > 0 and int(ids[-1]) in self._special)
+        return len(ids) - int(len(ids) > 0 and int(ids[-1]) in self.special_ids)
 
     def token(self, token_id: int) -> str:
         """The token behind an id."""

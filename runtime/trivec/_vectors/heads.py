@@ -2,121 +2,115 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from trivec._errors import InputError
-from trivec._vectors.arrays import Array, Floats
+from trivec._vectors.arrays import Floats, Rows
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
+
+Head = Literal["dense", "sparse", "colbert"]
+HEADS: tuple[Head, ...] = ("dense", "sparse", "colbert")
+"""The kinds of representations, in the order in which records and messages name them."""
 
 
 @dataclass(frozen=True)
 class HybridVectors:
     """The representations of N texts; None where one was not asked for."""
 
-    dense: Floats | None
+    dense: Floats | None = None
     """(N, D), or (D,) of one text."""
-    sparse: SparseVectors | SparseVector | None
+    sparse: SparseVectors | SparseVector | None = None
     """Weights of vocabulary terms."""
-    colbert: MultiVectors | Floats | None
+    colbert: MultiVectors | Floats | None = None
     """One vector a token; (T, D) of one text."""
-
-
-class Heads(NamedTuple):
-    """What one run gives of B texts; None where it was not asked for."""
-
-    dense: Floats | None
-    """(B, D)."""
-    sparse: SparseVectors | None
-    multi: MultiVectors | None
-    finite: npt.NDArray[np.bool_]
-    """(B,) whether everything of a text is finite."""
-
-
-def joined(parts: Sequence[Heads], back: npt.NDArray[np.intp], *, single: bool = False) -> HybridVectors:
-    """Blocks of rows in one piece, in the texts' order; of a single text, its row."""
-    if len(parts) == 1 and np.array_equal(back, np.arange(len(back))):  # a long text's vectors are not copied
-        whole = parts[0]
-        return first(whole.dense, whole.sparse, whole.multi) if single else HybridVectors(*whole[:3])
-    dense = [part.dense for part in parts if part.dense is not None]
-    sparse = [part.sparse for part in parts if part.sparse is not None]
-    multi = [part.multi for part in parts if part.multi is not None]
-    vectors = np.concatenate(dense)[back] if dense else None  # (N, D)
-    terms = SparseVectors.concatenate(sparse)[back] if sparse else None
-    several = MultiVectors.concatenate(multi)[back] if multi else None
-    return first(vectors, terms, several) if single else HybridVectors(vectors, terms, several)
-
-
-def concatenated(parts: Sequence[HybridVectors]) -> HybridVectors:
-    """Blocks of rows in one piece."""
-    dense = [part.dense for part in parts if part.dense is not None]
-    sparse = [part.sparse for part in parts if isinstance(part.sparse, SparseVectors)]
-    multi = [part.colbert for part in parts if isinstance(part.colbert, MultiVectors)]
-    return HybridVectors(
-        np.concatenate(dense) if dense else None,
-        SparseVectors.concatenate(sparse) if sparse else None,
-        MultiVectors.concatenate(multi) if multi else None,
-    )
-
-
-def first(dense: Floats | None, sparse: Any, multi: Any) -> HybridVectors:  # noqa: ANN401
-    """The first text's."""
-    return HybridVectors(
-        None if dense is None else dense[0],
-        None if sparse is None else sparse[0],
-        None if multi is None else multi[0],
-    )
-
-
-class Parts(NamedTuple):
-    """The representations of N texts; None for what there is none of."""
-
-    dense: Array | None
-    """(N, D) float32, int8 or uint8."""
-    sparse: SparseVectors | None
-    """N rows."""
-    colbert: MultiVectors | None
-    """N texts."""
 
     @property
     def rows(self) -> int:
-        """N."""
-        return next((len(part) for part in self if part is not None), 0)
+        """N, of several texts."""
+        return next((len(part) for part in self.parts() if part is not None), 0)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the numbers."""
-        dense = 0 if self.dense is None else self.dense.nbytes
-        sparse = 0 if self.sparse is None else 8 * self.sparse.nnz
-        return dense + sparse + (0 if self.colbert is None else self.colbert.vectors.nbytes)
+        """Bytes of the numbers, of several texts."""
+        dense, sparse, colbert = self.parts()
+        found = 0 if dense is None else int(dense.nbytes)
+        found += 0 if sparse is None else 8 * int(sparse.nnz)
+        return found + (0 if colbert is None else int(colbert.vectors.nbytes))
 
-    def take(self, rows: slice) -> "Parts":
-        """Those of some texts in a row; memory is shared."""
-        return Parts(
-            None if self.dense is None else self.dense[rows],
-            None if self.sparse is None else self.sparse[rows],
-            None if self.colbert is None else self.colbert[rows],
-        )
+    def parts(self) -> tuple[Any, Any, Any]:
+        """Each representation, or None, in the order of HEADS."""
+        return self.dense, self.sparse, self.colbert
+
+    def take(self, rows: int | slice | Rows) -> "HybridVectors":
+        """Those of some texts, or of one; memory is shared where it can be."""
+        return HybridVectors(*(None if part is None else part[rows] for part in self.parts()))
 
 
-def parts_of(vectors: object) -> Parts:
-    """Vectors of N texts, taken apart.
+def record_of(vectors: object) -> HybridVectors:
+    """What any encoder gives, by its kinds of vectors.
 
     Raises:
-        InputError: something else, such as tensors or the vector of one text.
+        InputError: something else, such as tensors.
     """
-    if isinstance(vectors, np.ndarray) and vectors.ndim == 2:
-        return Parts(vectors, None, None)
-    if isinstance(vectors, SparseVectors):
-        return Parts(None, vectors, None)
+    if isinstance(vectors, np.ndarray):
+        return HybridVectors(dense=vectors)
+    if isinstance(vectors, SparseVectors | SparseVector):
+        return HybridVectors(sparse=vectors)
     if isinstance(vectors, HybridVectors):
-        sparse = vectors.sparse if isinstance(vectors.sparse, SparseVectors) else None
-        colbert = vectors.colbert if isinstance(vectors.colbert, MultiVectors) else None
-        return Parts(vectors.dense, sparse, colbert)
+        return vectors
     raise InputError(
         f"expected vectors of several texts, (N, D) or SparseVectors or HybridVectors, got {type(vectors).__name__}. "
         "Leave out what asks for tensors or for token embeddings."
     )
+
+
+def concatenated(blocks: Sequence[HybridVectors]) -> HybridVectors:
+    """The rows of several records in one, in order."""
+    if len(blocks) == 1:
+        return blocks[0]
+    dense = [block.dense for block in blocks if block.dense is not None]
+    sparse = [block.sparse for block in blocks if isinstance(block.sparse, SparseVectors)]
+    colbert = [block.colbert for block in blocks if isinstance(block.colbert, MultiVectors)]
+    return HybridVectors(
+        np.concatenate(dense) if dense else None,
+        SparseVectors.concatenate(sparse) if sparse else None,
+        MultiVectors.concatenate(colbert) if colbert else None,
+    )
+
+
+class Collector:
+    """What runs make of some of N texts each, put in the texts' order."""
+
+    def __init__(self, count: int) -> None:
+        self.finite = np.ones(count, dtype=np.bool_)
+        """(N,) whether every number of a text is finite."""
+        self._dense: Floats | None = None
+        self._rest: list[HybridVectors] = []
+        self._order: list[Rows] = []
+
+    def add(self, rows: Rows, made: HybridVectors, finite: npt.NDArray[np.bool_]) -> None:
+        """The representations of the texts `rows` (B,), and whether each is finite, (B,)."""
+        self.finite[rows] = finite
+        if made.dense is not None:
+            if self._dense is None:
+                self._dense = np.empty((len(self.finite), *made.dense.shape[1:]), dtype=np.float32)
+            self._dense[rows] = made.dense
+        if made.sparse is not None or made.colbert is not None:
+            self._rest.append(HybridVectors(None, made.sparse, made.colbert))
+            self._order.append(rows)
+
+    def vectors(self, row_of: Rows | None) -> HybridVectors:
+        """All of them; of text `row_of[i]` in row i, where such rows (M,) are given."""
+        dense = self._dense if self._dense is None or row_of is None else self._dense[row_of]  # (N, D) to (M, D)
+        if not self._rest:
+            return HybridVectors(dense)
+        rest = concatenated(self._rest)
+        back = np.argsort(np.concatenate(self._order))  # (N,)
+        back = back if row_of is None else back[row_of]  # (M,)
+        if not np.array_equal(back, np.arange(rest.rows)):  # a long text's vectors are not copied
+            rest = rest.take(back)
+        return HybridVectors(dense, rest.sparse, rest.colbert)

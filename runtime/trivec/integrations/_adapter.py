@@ -8,41 +8,33 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, NamedTuple, Self, TypeVar, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 
 from trivec._concurrency.batcher import Batcher
-from trivec._encoders.base import BaseEncoder
-from trivec._encoders.calls import Overflow
-from trivec._encoders.dense import DenseEncoder, PromptedOptions
-from trivec._encoders.hybrid import HybridEncoder, PromptedHybridOptions
-from trivec._encoders.sparse import PromptedSparseOptions, SparseEncoder
+from trivec._encoders.calls import Overflow, Side
+from trivec._encoders.dense import DenseEncoder
+from trivec._encoders.hybrid import HybridEncoder
+from trivec._encoders.named_call import fingerprint_of_call, spelled_out
+from trivec._encoders.sparse import SparseEncoder
+from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import InputError, MissingExtraError
 from trivec._load import load
 from trivec._tokens.inputs import as_texts
-from trivec._vectors.heads import HybridVectors
+from trivec._vectors.heads import Head, HybridVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
 Encoder = DenseEncoder | SparseEncoder | HybridEncoder
 Model = str | os.PathLike[str] | Encoder
 """What an adapter is made from: a folder, a name on the Hub, or an encoder that is open already."""
-Head = Literal["dense", "sparse", "colbert"]
-Side = Literal["document", "query"]
 T = TypeVar("T")
-_RETURNS: dict[Head, str] = {"dense": "return_dense", "sparse": "return_sparse", "colbert": "return_colbert_vecs"}
-_NOT_TAKEN = {"inputs", "sentences", "output_value", "save_to_cpu", *_RETURNS.values()}
+_NOT_TAKEN = {"output_value", "save_to_cpu", "return_dense", "return_sparse", "return_colbert_vecs"}
 _NOT_TAKEN |= {"convert_to_numpy", "convert_to_tensor", "convert_to_sparse_tensor"}
 _PROCESSES = {"device", "pool", "chunk_size"}
 _OF_MANY = {*_PROCESSES, "show_progress_bar"}
 """What makes no sense for one text."""
-_OPTIONS: dict[type, Any] = {
-    HybridEncoder: PromptedHybridOptions,
-    SparseEncoder: PromptedSparseOptions,
-    DenseEncoder: PromptedOptions,
-}
 _PROMPTS = {"prompt", "prompt_name"}
-_FINGERPRINTED = ("task", "truncate_dim", "normalize_embeddings", "threshold", "max_active_dims")
 _LOAD = tuple(load.__kwdefaults__ or ())
 
 
@@ -82,7 +74,7 @@ def open_model(
         if name in options:
             raise InputError(f"{name} is given twice: {options[name]!r} and {value!r}.")
         options[name] = value
-    if isinstance(model, BaseEncoder):
+    if isinstance(model, TextEncoder):
         if options:
             raise InputError(
                 f"{', '.join(options)}: for models that are opened here, and {model!r} is open already. "
@@ -101,17 +93,10 @@ def open_model(
         raise
 
 
-def _of_kind(encoder: BaseEncoder, kinds: Sequence[type], wanted: str) -> BaseEncoder:
+def _of_kind(encoder: TextEncoder[Any], kinds: Sequence[type], wanted: str) -> TextEncoder[Any]:
     if not isinstance(encoder, tuple(kinds)):
-        raise InputError(f"{encoder._options.name} is a {type(encoder).__name__}, and this adapter needs {wanted}.")
+        raise InputError(f"{encoder.name} is a {type(encoder).__name__}, and this adapter needs {wanted}.")
     return encoder
-
-
-def heads_of(encoder: Encoder) -> tuple[Head, ...]:
-    """The kinds of vectors that a model gives."""
-    if isinstance(encoder, HybridEncoder):
-        return ("dense", "sparse", "colbert") if encoder._any().multi is not None else ("dense", "sparse")
-    return ("sparse",) if isinstance(encoder, SparseEncoder) else ("dense",)
 
 
 # ---- calling ---------------------------------------------------------------------------------------------------------
@@ -165,9 +150,6 @@ class TextModel:
         left_out = _OF_MANY | (_PROMPTS if prompted else set())
         self._document = of_both
         self._query = {**{k: v for k, v in of_both.items() if k not in left_out}, **of_query}
-        self._returns: dict[str, Any] = {}
-        if isinstance(encoder, HybridEncoder):
-            self._returns = {name: head in heads for head, name in _RETURNS.items()}
         self._try()
         self._held: _Lines | None = None
         self._lines()
@@ -179,20 +161,23 @@ class TextModel:
             InputError: no list of texts.
             TruncationError, NonFiniteError: as of the encoder.
         """
-        return _as_hybrid(self.encoder.encode_document(as_list(texts), **self._document, **self._returns))
+        return self.encoder.represent(as_list(texts), self.heads, **self._options("document"))
 
     def queries(self, texts: object) -> HybridVectors:
         """Vectors of N queries."""
-        return _as_hybrid(self.encoder.encode_query(as_list(texts), **self._query, **self._returns))
+        return self.encoder.represent(as_list(texts), self.heads, **self._options("query"))
 
     def query(self, text: object) -> HybridVectors:
         """Vectors of one query; queries that are asked for at the same time run together."""
-        return _as_hybrid(self._lines().batcher.encode_query(one(text), **self._query, **self._returns))
+        return self._lines().batcher.represent(one(text), heads=self.heads, **self._options("query"))
 
     async def aquery(self, text: object) -> HybridVectors:
         """`query`, while the event loop goes on."""
-        options = {**self._query, **self._returns}
-        return _as_hybrid(await self._lines().batcher.aencode(one(text), method="encode_query", **options))
+        options = self._options("query")
+        found: HybridVectors = await self._lines().batcher.aencode(
+            one(text), method="represent", heads=self.heads, **options
+        )
+        return found
 
     async def apart(self, work: Callable[..., T], *arguments: object) -> T:
         """What `work(*arguments)` returns, while the event loop goes on; one such work at a time."""
@@ -200,16 +185,12 @@ class TextModel:
 
     def fingerprint(self, side: Side) -> str:
         """sha256 of everything that decides the vectors of documents or of queries."""
-        options = self._document if side == "document" else self._query
-        prompt_name, prompt = options.get("prompt_name"), options.get("prompt")
-        named = self.encoder._document_prompt if side == "document" else self.encoder._query_prompt
-        known = {name: options[name] for name in _FINGERPRINTED if name in options}
-        return self.encoder.fingerprint_of(named(prompt, prompt_name), prompt, **{"task": side, **known})
+        return fingerprint_of_call(self.encoder, self._options(side))
 
     def of_none(self) -> HybridVectors:
         """No vectors, of the right widths."""
-        plain = {name: value for name, value in self._document.items() if name not in _PROCESSES}
-        return _as_hybrid(self.encoder.encode_document([], **plain, **self._returns))
+        plain = {name: value for name, value in self._options("document").items() if name not in _PROCESSES}
+        return self.encoder.represent([], self.heads, **plain)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TextModel, (self.encoder, self.heads, self._document, self._query)
@@ -221,11 +202,16 @@ class TextModel:
 
     def _try(self) -> None:
         """Encode no texts, which raises where an option's value is wrong."""
-        only = self.encoder._options.task  # a model may be open for its queries alone
+        only = self.encoder.opened_for  # a model may be open for its queries alone
         if only in (None, "document"):
             self.of_none()
         if only in (None, "query"):
-            self.encoder.encode_query([], **self._query, **self._returns)
+            self.queries([])
+
+    def _options(self, side: Side) -> dict[str, Any]:
+        """Options with which `encode` does what `encode_document` or `encode_query` does."""
+        options = self._document if side == "document" else self._query
+        return spelled_out(self.encoder, f"encode_{side}", options)
 
     def _lines(self) -> _Lines:
         lines = self._held
@@ -237,8 +223,7 @@ class TextModel:
 
 def check_options(encoder: Encoder, options: Mapping[str, Any], refused: set[str]) -> None:
     """Raise InputError for an option that an adapter's calls do not take."""
-    taken = next(options for kind, options in _OPTIONS.items() if isinstance(encoder, kind))
-    known = sorted(taken.__optional_keys__ - _NOT_TAKEN - refused)
+    known = sorted(encoder.encode_options().keys() - _NOT_TAKEN - refused)
     for name, value in options.items():
         if name in _NOT_TAKEN:
             raise InputError(f"{name}={value!r} is not taken here: the adapter decides what comes out.")
@@ -283,12 +268,3 @@ def sparse_row(vectors: HybridVectors) -> SparseVector:
 def sparse_rows(vectors: HybridVectors) -> SparseVectors:
     """The sparse vectors of N texts."""
     return cast("SparseVectors", vectors.sparse)
-
-
-def _as_hybrid(vectors: Any) -> HybridVectors:  # noqa: ANN401 - the encoder decides
-    """What any encoder gives, by its kinds of vectors."""
-    if isinstance(vectors, HybridVectors):
-        return vectors
-    if isinstance(vectors, SparseVectors | SparseVector):
-        return HybridVectors(None, vectors, None)
-    return HybridVectors(vectors, None, None)

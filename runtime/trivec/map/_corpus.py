@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from trivec import store
 from trivec._errors import InputError, NonFiniteError
-from trivec._vectors.heads import HybridVectors
+from trivec._vectors.heads import record_of
 from trivec._vectors.sparse import SparseVectors
 from trivec.store import Vectors
 
@@ -193,11 +193,8 @@ def _other_number(path: str | os.PathLike[str], rows: str, texts: int) -> InputE
 
 def _chosen(vectors: Vectors, kind: Kind | None, path: str | os.PathLike[str]) -> Rows:
     """The vectors of a block that the map is of."""
-    if isinstance(vectors, HybridVectors):
-        sparse = vectors.sparse if isinstance(vectors.sparse, SparseVectors) else None
-        found: list[tuple[Kind, Rows | None]] = [("dense", vectors.dense), ("sparse", sparse)]
-    else:
-        found = [("sparse" if isinstance(vectors, SparseVectors) else "dense", vectors)]
+    dense, sparse, _ = record_of(vectors).parts()
+    found: list[tuple[Kind, Rows | None]] = [("dense", dense), ("sparse", sparse)]
     there = {name: rows for name, rows in found if rows is not None}
     if not there:
         raise InputError(

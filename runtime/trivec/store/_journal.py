@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import IO, NamedTuple, Self
 
 from trivec._errors import InputError
-from trivec._vectors.heads import Parts
+from trivec._vectors.heads import HybridVectors
 from trivec.store._records import MAGIC, Octets, packed, packed_block, records, unpacked_block
 from trivec.store._schema import Block
 
@@ -145,7 +145,7 @@ class Journal:
             advance(mark.rows)
         return texts
 
-    def append(self, texts: Sequence[str], parts: Parts) -> None:
+    def append(self, texts: Sequence[str], parts: HybridVectors) -> None:
         """Add a block.
 
         Raises:

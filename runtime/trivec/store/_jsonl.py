@@ -11,7 +11,7 @@ import numpy as np
 from trivec._errors import InputError
 from trivec._system.text_files import decode_lines
 from trivec._vectors.arrays import Array
-from trivec._vectors.heads import Parts
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
 from trivec.store._schema import Block, Blocks, Contents, Head, Layout
@@ -36,7 +36,7 @@ def write_jsonl(stream: IO[bytes], _: Head, blocks: Blocks) -> None:
         write_lines(stream, block.texts or [], block.parts)
 
 
-def write_lines(stream: IO[bytes], texts: Sequence[str], parts: Parts) -> None:
+def write_lines(stream: IO[bytes], texts: Sequence[str], parts: HybridVectors) -> None:
     """A line for each text: "text", and what was made of it.
 
     "embedding" is a list, "sparse" an object of term ids and weights with "sparse_dim", the size of the vocabulary,
@@ -47,17 +47,18 @@ def write_lines(stream: IO[bytes], texts: Sequence[str], parts: Parts) -> None:
         stream.write(line.encode("utf-8") + b"\n")
 
 
-def _fields(parts: Parts, row: int) -> dict[str, Any]:
+def _fields(parts: HybridVectors, row: int) -> dict[str, Any]:
     """What a line says beside the text."""
     fields: dict[str, Any] = {}
-    if parts.dense is not None:
-        fields["embedding"] = _digits(parts.dense[row])
-    if parts.sparse is not None:
-        weights = parts.sparse[row].to_dict()
+    dense, sparse, colbert = parts.parts()
+    if dense is not None:
+        fields["embedding"] = _digits(dense[row])
+    if sparse is not None:
+        weights = sparse[row].to_dict()
         fields["sparse"] = {str(term): float(f"{weight:.9g}") for term, weight in weights.items()}
-        fields["sparse_dim"] = parts.sparse.dim
-    if parts.colbert is not None:
-        fields["colbert"] = [_digits(vector) for vector in parts.colbert[row]]
+        fields["sparse_dim"] = sparse.dim
+    if colbert is not None:
+        fields["colbert"] = [_digits(vector) for vector in colbert[row]]
     return fields
 
 
@@ -146,7 +147,7 @@ def _blocks(path: Path, layout: Layout, window: int) -> Iterator[Block]:
         dense = None if layout.dense_dim is None else _dense(listed, layout)
         sparse = None if layout.sparse_dim is None else _sparse(listed, layout.sparse_dim)
         colbert = None if layout.colbert_dim is None else _colbert(listed, layout.colbert_dim)
-        yield Block([row.fields["text"] for row in listed], Parts(dense, sparse, colbert))
+        yield Block([row.fields["text"] for row in listed], HybridVectors(dense, sparse, colbert))
 
 
 def _dense(rows: Sequence[Row], layout: Layout) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from trivec._errors import InputError
 from trivec._vectors.arrays import Array
-from trivec._vectors.heads import Parts
+from trivec._vectors.heads import HybridVectors
 from trivec.store._schema import Block, Blocks, Contents, Head, Layout
 
 
@@ -58,9 +58,9 @@ def _blocks(path: Path, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]
         for row in range(0, shape[0], window):
             rows = min(window, shape[0] - row)
             read = np.fromfile(file, dtype, rows * shape[1])
-            yield Block(None, Parts(read.reshape(rows, shape[1]), None, None))
+            yield Block(None, HybridVectors(read.reshape(rows, shape[1]), None, None))
 
 
 def _slices(array: Array, window: int) -> Iterator[Block]:
     for start in range(0, len(array), window):
-        yield Block(None, Parts(np.array(array[start : start + window]), None, None))
+        yield Block(None, HybridVectors(np.array(array[start : start + window]), None, None))

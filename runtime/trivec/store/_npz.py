@@ -11,7 +11,7 @@ import numpy as np
 from trivec._errors import InputError
 from trivec._vectors.arrays import Array
 from trivec._vectors.csr import check_csr, read_csr
-from trivec._vectors.heads import Parts
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.ragged import read_npz
 from trivec._vectors.sparse import SparseVectors
 from trivec.store._npy import header
@@ -69,7 +69,7 @@ def _blocks(path: Path, indptr: Array, dim: int, window: int) -> Iterator[Block]
                 count = int(offsets[-1] - offsets[0])
                 indices, values = (_take(file, kind, count) for file, kind in zip((ids, weights), kinds, strict=True))
                 rows = check_csr(offsets - offsets[0], indices, values, dim, any_order=True)
-                yield Block(None, Parts(None, SparseVectors(*rows, dim), None))
+                yield Block(None, HybridVectors(None, SparseVectors(*rows, dim), None))
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path} is no readable .npz file of sparse rows: {error}. Write it with {_WRITER}."
@@ -77,7 +77,8 @@ def _blocks(path: Path, indptr: Array, dim: int, window: int) -> Iterator[Block]
 
 
 def _rows(blocks: Blocks) -> Iterator[SparseVectors]:
-    return (block.parts.sparse for block in blocks() if block.parts.sparse is not None)
+    found = (block.parts.parts()[1] for block in blocks())
+    return (rows for rows in found if rows is not None)
 
 
 def _put(

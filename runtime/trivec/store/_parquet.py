@@ -11,7 +11,7 @@ import numpy as np
 
 from trivec._errors import InputError, MissingExtraError
 from trivec._vectors.arrays import Array
-from trivec._vectors.heads import Parts
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
 from trivec.store._schema import Block, Blocks, Contents, Head, Layout
@@ -102,7 +102,7 @@ def _leaves(layout: Layout) -> Iterator[str]:
 
 
 def _table(pa: ModuleType, schema: Any, block: Block) -> Any:  # noqa: ANN401 - pyarrow has no types
-    dense, rows, colbert = block.parts
+    dense, rows, colbert = block.parts.parts()
     columns = [_strings(pa, block.texts or [])]
     if dense is not None:
         columns.append(_lists(pa, np.arange(len(dense) + 1) * dense.shape[1], _flat(pa, dense)))
@@ -178,7 +178,7 @@ def _blocks(path: Path, layout: Layout, window: int) -> Iterator[Block]:
         raise InputError(f"{path} cannot be read as trivec wrote it: {error}") from error
 
 
-def _parts(batch: Any, layout: Layout) -> Parts:  # noqa: ANN401 - pyarrow has no types
+def _parts(batch: Any, layout: Layout) -> HybridVectors:  # noqa: ANN401 - pyarrow has no types
     dense, sparse, colbert = None, None, None
     if layout.dense_dim is not None:
         _, values = _offsets(batch.column("dense"), layout.dense_dim)
@@ -193,7 +193,7 @@ def _parts(batch: Any, layout: Layout) -> Parts:  # noqa: ANN401 - pyarrow has n
         offsets, vectors = _offsets(batch.column("colbert"))
         _, values = _offsets(vectors, layout.colbert_dim)
         colbert = MultiVectors(_numbers(values, "float32").reshape(-1, layout.colbert_dim), offsets)
-    return Parts(dense, sparse, colbert)
+    return HybridVectors(dense, sparse, colbert)
 
 
 def _offsets(lists: Any, length: int | None = None) -> tuple[Array, Any]:  # noqa: ANN401

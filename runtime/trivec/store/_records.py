@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from trivec._vectors.arrays import Array
-from trivec._vectors.heads import Parts
+from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
 from trivec.store._schema import Block
@@ -66,7 +66,7 @@ def packed(header: Mapping[str, object], arrays: Iterable[Array] = ()) -> list[O
     return [_SIZES.pack(len(first), sum(map(len, payload)), checksum), first, *payload]
 
 
-def packed_block(texts: Sequence[str] | None, parts: Parts, header: Mapping[str, object]) -> list[Octets]:
+def packed_block(texts: Sequence[str] | None, parts: HybridVectors, header: Mapping[str, object]) -> list[Octets]:
     """A record of N texts, if they are to be kept, and of their vectors."""
     arrays = {**({} if texts is None else _text_arrays(texts)), **_vector_arrays(parts)}
     described = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
@@ -99,14 +99,15 @@ def _text_arrays(texts: Sequence[str]) -> dict[str, Array]:
     return {"text": np.frombuffer(b"".join(encoded), dtype=np.uint8), "text.offsets": offsets}
 
 
-def _vector_arrays(parts: Parts) -> dict[str, Array]:
+def _vector_arrays(parts: HybridVectors) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
-    if parts.dense is not None:
-        arrays["dense"] = parts.dense
-    if (rows := parts.sparse) is not None:
+    dense, rows, colbert = parts.parts()
+    if dense is not None:
+        arrays["dense"] = dense
+    if rows is not None:
         arrays |= {"sparse.indptr": rows.indptr, "sparse.indices": rows.indices, "sparse.values": rows.values}
-    if parts.colbert is not None:
-        arrays |= {"colbert": parts.colbert.vectors, "colbert.offsets": parts.colbert.offsets}
+    if colbert is not None:
+        arrays |= {"colbert": colbert.vectors, "colbert.offsets": colbert.offsets}
     return arrays
 
 
@@ -117,11 +118,11 @@ def _texts(arrays: Mapping[str, Array]) -> list[str] | None:
     return [whole[start:stop].decode("utf-8") for start, stop in pairwise(arrays["text.offsets"].tolist())]
 
 
-def _parts(arrays: Mapping[str, Array], sparse_dim: int | None) -> Parts:
+def _parts(arrays: Mapping[str, Array], sparse_dim: int | None) -> HybridVectors:
     sparse, colbert = None, None
     if sparse_dim is not None:
         indptr, indices, values = (arrays[f"sparse.{name}"] for name in ("indptr", "indices", "values"))
         sparse = SparseVectors._trusted(indptr, indices, values, sparse_dim)
     if "colbert" in arrays:
         colbert = MultiVectors._trusted(arrays["colbert"], arrays["colbert.offsets"])
-    return Parts(arrays.get("dense"), sparse, colbert)
+    return HybridVectors(arrays.get("dense"), sparse, colbert)

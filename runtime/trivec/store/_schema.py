@@ -6,10 +6,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from trivec._errors import InputError
 from trivec._vectors.arrays import Array
-from trivec._vectors.heads import HybridVectors, Parts, parts_of
+from trivec._vectors.heads import HybridVectors, concatenated, record_of
 from trivec._vectors.multi import MultiVectors
-from trivec._vectors.sparse import SparseVectors
+from trivec._vectors.sparse import SparseVector, SparseVectors
 
 Vectors = Array | SparseVectors | HybridVectors
 """What `encode` gives for N texts: (N, D), N rows of terms, or several of these."""
@@ -21,7 +22,7 @@ class Block(NamedTuple):
 
     texts: list[str] | None
     """None where the file keeps none."""
-    parts: Parts
+    parts: HybridVectors
 
 
 Blocks = Callable[[], Iterator[Block]]
@@ -46,7 +47,7 @@ class Layout:
         Raises:
             InputError: something that is no vectors of several texts, such as tensors.
         """
-        dense, sparse, colbert = parts_of(vectors)
+        dense, sparse, colbert = rows_of(vectors).parts()
         kind: Kind = "hybrid" if isinstance(vectors, HybridVectors) else "dense" if dense is not None else "sparse"
         return cls(
             kind,
@@ -56,36 +57,43 @@ class Layout:
             None if colbert is None else colbert.dim,
         )
 
-    def vectors(self, parts: Parts) -> Vectors:
-        """Parts in the type that `encode` gives them in."""
+    def vectors(self, parts: HybridVectors) -> Vectors:
+        """HybridVectors in the type that `encode` gives them in."""
         if self.kind == "hybrid":
-            return HybridVectors(*parts)
-        found = parts.dense if self.kind == "dense" else parts.sparse
+            return parts
+        dense, sparse, _ = parts.parts()
+        found: Vectors | None = dense if self.kind == "dense" else sparse
         if found is None:
             raise TypeError(f"a {self.kind} layout without {self.kind} vectors")
         return found
 
-    def empty(self) -> Parts:
+    def empty(self) -> HybridVectors:
         """The parts of no texts."""
-        return Parts(
+        return HybridVectors(
             None if self.dense_dim is None else np.zeros((0, self.dense_dim), dtype=self.dense_dtype),
             None if self.sparse_dim is None else SparseVectors.empty(0, self.sparse_dim),
             None if self.colbert_dim is None else MultiVectors.empty(0, self.colbert_dim),
         )
 
-    def concatenate(self, several: Sequence[Parts]) -> Parts:
+    def concatenate(self, several: Sequence[HybridVectors]) -> HybridVectors:
         """The rows of all parts, in order."""
-        if len(several) == 1:
-            return several[0]
-        listed = [self.empty(), *several]
-        dense = [parts.dense for parts in listed if parts.dense is not None]
-        sparse = [parts.sparse for parts in listed if parts.sparse is not None]
-        colbert = [parts.colbert for parts in listed if parts.colbert is not None]
-        return Parts(
-            np.concatenate(dense) if dense else None,
-            SparseVectors.concatenate(sparse) if sparse else None,
-            MultiVectors.concatenate(colbert) if colbert else None,
+        return concatenated(several or [self.empty()])
+
+
+def rows_of(vectors: object) -> HybridVectors:
+    """Vectors of N texts, taken apart.
+
+    Raises:
+        InputError: something else, such as tensors or the vector of one text.
+    """
+    found = record_of(vectors)
+    dense, sparse, colbert = found.parts()
+    if (dense is not None and dense.ndim != 2) or isinstance(sparse, SparseVector) or isinstance(colbert, np.ndarray):
+        raise InputError(
+            "expected vectors of several texts, (N, D) or SparseVectors or HybridVectors, got those of one text. Type: "
+            "[text]"
         )
+    return found
 
 
 class Head(NamedTuple):

@@ -8,13 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trivec._encoders.base import BaseEncoder
 from trivec._encoders.named_call import Method, fingerprint_of_call, spelled_out
+from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import InputError, TrivecError
-from trivec._vectors.heads import parts_of
 from trivec.store._formats import FORMATS, check_kind, format_of, partial, sync_folder
 from trivec.store._journal import Identity, Journal
-from trivec.store._schema import Head, Layout, Vectors
+from trivec.store._schema import Head, Layout, Vectors, rows_of
 
 Encoded = Generator[tuple[list[str], Vectors], None, None]
 """Texts with their vectors, block by block."""
@@ -32,7 +31,7 @@ class Written(NamedTuple):
 
 def write(
     path: str | os.PathLike[str],
-    encoder: BaseEncoder,
+    encoder: TextEncoder[Any],
     texts: Iterable[str],
     *,
     window: int = 1024,
@@ -75,8 +74,7 @@ def write(
     check_target(target, overwrite=overwrite)
     _check_arguments(texts, window)
     spelled = spelled_out(encoder, method, options)
-    loaded: Any = encoder  # of one of the classes that have `encode`
-    blank = loaded.encode([], **{name: value for name, value in spelled.items() if name not in ("pool", "device")})
+    blank = encoder.encode([], **{name: value for name, value in spelled.items() if name not in ("pool", "device")})
     head = Head(Layout.of(blank), fingerprint_of_call(encoder, spelled), None)
 
     def encoded(rest: Iterator[str], before: int) -> Encoded:
@@ -85,7 +83,7 @@ def write(
     return write_blocks(target, head, iter(texts), encoded, resume=resume, overwrite=overwrite, advance=progress)
 
 
-def fingerprint_of(encoder: BaseEncoder, *, method: Method = "encode", **options: Any) -> str:  # noqa: ANN401
+def fingerprint_of(encoder: TextEncoder[Any], *, method: Method = "encode", **options: Any) -> str:  # noqa: ANN401
     """The fingerprint that `write(path, encoder, texts, method=method, **options)` puts into a file.
 
     Raises:
@@ -140,7 +138,7 @@ def write_blocks(
         try:
             with closing(encoded(left, resumed)) as blocks:
                 for block, vectors in blocks:
-                    journal.append(block, parts_of(vectors))
+                    journal.append(block, rows_of(vectors))
                     done(len(block))
             _join(path, journal, head._replace(rows=journal.rows))
         except BaseException as error:  # Ctrl-C as well
@@ -179,7 +177,7 @@ def _in_step(encoder: Any, texts: Iterator[str], before: int, window: int, optio
 
     try:
         for vectors in encoder.encode_iter(recorded(), window=window, **options):
-            rows = parts_of(vectors).rows
+            rows = rows_of(vectors).rows
             yield [held.popleft() for _ in range(rows)], vectors
     except TrivecError as error:
         if before:

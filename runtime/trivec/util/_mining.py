@@ -6,11 +6,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from trivec._encoders.hybrid import HybridEncoder
-from trivec._encoders.sparse import SparseEncoder
+from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import InputError
 from trivec._tokens.inputs import as_texts
-from trivec._vectors.heads import HybridVectors
 from trivec.util._candidates import Doubles, Ids
 from trivec.util._inputs import Vectors, check_count, take
 from trivec.util._scorers import Names, Score, scorer
@@ -73,15 +71,18 @@ def paraphrase_mining(
         raise InputError("sentences must be a list of texts, got one text. Pairs need two texts at least.")
     options: dict[str, Any] = {"show_progress_bar": show_progress_bar, "batch_size": batch_size}
     options |= {"prompt_name": prompt_name, "prompt": prompt}
-    if isinstance(model, HybridEncoder):
-        options["return_sparse"] = False
     if truncate_dim is not None:
-        if isinstance(model, HybridEncoder | SparseEncoder):
+        if isinstance(model, TextEncoder) and "truncate_dim" not in model.encode_options():
             raise InputError(f"truncate_dim is for dense vectors, not for those of a {type(model).__name__}.")
         options["truncate_dim"] = truncate_dim
-    vectors = model.encode(texts, **options)
+    if isinstance(model, TextEncoder):
+        vectors: Any = next(
+            part for part in model.represent(texts, model.heads[:1], **options).parts() if part is not None
+        )
+    else:
+        vectors = model.encode(texts, **options)
     return paraphrase_mining_embeddings(
-        vectors.dense if isinstance(vectors, HybridVectors) else vectors,
+        vectors,
         query_chunk_size=query_chunk_size,
         corpus_chunk_size=corpus_chunk_size,
         max_pairs=max_pairs,

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 from trivec._encoders.calls import Overflow
 from trivec._errors import InputError
-from trivec.integrations._adapter import Encoder, Head, Model, TextModel, open_model
+from trivec._vectors.heads import Head
+from trivec.integrations._adapter import Encoder, Model, TextModel, open_model
 
 
 class FromModel:

@@ -33,4 +33,4 @@ class OfModel:
 
 def name_of(model: Model, encoder: Encoder) -> str:
     """What to open again: the name as the user gave it, or that of an encoder that was open."""
-    return os.fspath(model) if isinstance(model, str | os.PathLike) else encoder._options.name
+    return os.fspath(model) if isinstance(model, str | os.PathLike) else encoder.name

@@ -11,7 +11,8 @@ from trivec._encoders.dense import DenseEncoder
 from trivec._encoders.hybrid import HybridEncoder
 from trivec._encoders.sparse import SparseEncoder
 from trivec._errors import InputError
-from trivec.integrations._adapter import Encoder, Head, Model, TextModel, as_list, heads_of, open_model
+from trivec._vectors.heads import Head
+from trivec.integrations._adapter import Encoder, Model, TextModel, as_list, open_model
 from trivec.integrations.qdrant._points import PointId, check_count, described, made
 from trivec.integrations.qdrant._search import Fusion, HybridOptions, Search, check_name, planned
 from trivec.integrations.qdrant._vectors import (
@@ -74,7 +75,7 @@ class QdrantEncoder:
         given = {"device": device, "precision": precision, "threads": threads}
         kinds = (DenseEncoder, SparseEncoder, HybridEncoder)
         encoder: Encoder = open_model(model, kinds, "vectors", given, load_options)
-        found = heads_of(encoder)
+        found = encoder.heads
         named: dict[Head, str] = {head: head for head in found if head != "colbert"}
         if names is not None:
             named = dict(names) if isinstance(names, Mapping) else {}
@@ -83,7 +84,7 @@ class QdrantEncoder:
                 f"names={names!r}: this {type(encoder).__name__} gives {', '.join(found)}. Expected a name for some of "
                 'these: names={"dense": "text"}'
             )
-        if isinstance(encoder, SparseEncoder) and encoder.similarity_fn_name != "dot":
+        if encoder.heads == ("sparse",) and encoder.similarity_fn_name != "dot":
             raise InputError(
                 f"{encoder!r} compares by {encoder.similarity_fn_name}, and Qdrant compares sparse vectors by the dot "
                 'product alone. Type: trivec.load(..., similarity_fn_name="dot")'
@@ -122,7 +123,7 @@ class QdrantEncoder:
 
         A model that is open for queries alone (`task="query"`) has none.
         """
-        parts = [part for part in self._parts if part.model.encoder._options.task in (None, "document")]
+        parts = [part for part in self._parts if part.model.encoder.opened_for in (None, "document")]
         return {name: part.model.fingerprint("document") for part in parts for name in part.names.values()}
 
     def collection(self) -> Collection:

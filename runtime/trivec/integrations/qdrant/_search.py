@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 from qdrant_client import models
 
 from trivec._errors import InputError
-from trivec.integrations._adapter import Head
+from trivec._vectors.heads import Head
 from trivec.integrations.qdrant._points import check_count
 
 Fusion = Literal["rrf", "dbsf"]

@@ -24,6 +24,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+READMES = [
+    ROOT / "README.md",
+    *(p for d in ("runtime", "export", "benchmarks") for p in sorted((ROOT / d).rglob("README.md"))),
+]
+READ_OF_SHARED = {"scifact": "data/scifact", "potion-base-2M": "models/potion-base-2M"}
+"""What snippets read of ../shared, by its name there."""
 
 
 @pytest.fixture(scope="session")
@@ -35,53 +41,66 @@ def minilm_checkpoint() -> Path:
 
 
 class Readme:
-    """The README's snippets, run one after the other in one folder, as a reader would."""
+    """The snippets of every README, run as a reader would: a section's from top to bottom, in a folder of its own."""
 
-    def __init__(self, work: Path, hub: Path) -> None:
-        self.work = work
-        text = (ROOT / "README.md").read_text(encoding="utf-8")
-        self.sections: dict[str, list[tuple[str, str]]] = {}
-        """Language and code of the snippets below each heading."""
-        for section in re.split(r"^#+ (?=.*\n\n)", text, flags=re.MULTILINE)[1:]:
-            found = re.findall(r"```(bash|python)\n(.*?)```", section, flags=re.DOTALL)
-            self.sections[section.partition("\n")[0]] = found
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = {**os.environ, "PATH": path, "HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
+    def __init__(self, base: Path, hub: Path) -> None:
+        self.base = base
+        self.has: dict[str, Path] = {}
+        """What lies in each section's folder, and where it really is."""
+        self.sections: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        """Language and code of the snippets, by the README's path and the heading above them."""
+        for path in READMES:
+            text = path.read_text(encoding="utf-8")
+            for section in re.split(r"^#+ (?=.*\n\n)", text, flags=re.MULTILINE)[1:]:
+                found = re.findall(r"```(bash|python)\n(.*?)```", section, flags=re.DOTALL)
+                if found:
+                    self.sections[path.relative_to(ROOT).as_posix(), section.partition("\n")[0]] = found
+        path_variable = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = {**os.environ, "PATH": path_variable, "HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
 
-    def run(self, language: str, code: str) -> None:
-        """Run a snippet; what installs is left to the environment."""
+    def follow(self, readme: str, title: str) -> Path:
+        """Run a section's snippets; the folder in which they ran."""
+        work = self.base / f"{readme} {title}".replace("/", " ")
+        work.mkdir()
+        for name, place in self.has.items():
+            (work / name).symlink_to(place)
+        for language, code in self.sections[readme, title]:
+            self._run(language, code, work)
+        return work
+
+    def _run(self, language: str, code: str, work: Path) -> None:
         if language == "bash":
-            lines = [line for line in code.splitlines() if not line.startswith("pip ")]
+            # What installs is left to the environment, and so are the scripts: test_readme.py asks that they exist.
+            lines = [line for line in code.splitlines() if not line.startswith(("pip ", "scripts/"))]
+            if all(line.startswith("#") for line in lines):
+                return
             command = ["bash", "-euo", "pipefail", "-c", "\n".join(lines)]
         else:
             command = [sys.executable, "-c", code]
         done = subprocess.run(
-            command, cwd=self.work, env=self.environment, capture_output=True, text=True, timeout=400, check=False
+            command, cwd=work, env=self.environment, capture_output=True, text=True, timeout=400, check=False
         )
         assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.fixture(scope="session")
 def readme(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Readme:
-    """A folder in which the README's first snippet has run: `minilm` is exported, from a Hub cache that has it."""
+    """A reader who has followed "Export", and has `minilm` from then on; the Hub's cache has its checkpoint."""
     base = tmp_path_factory.mktemp("readme")
     shutil.copytree(minilm_checkpoint, _cached(base / "hub", "sentence-transformers/all-MiniLM-L6-v2"))
-    (base / "work").mkdir()
-    (base / "work" / "minilm-checkpoint").symlink_to(minilm_checkpoint)
-    (base / "work" / "scifact").symlink_to(SHARED / "data/scifact")
-    (base / "work" / "potion-base-2M").symlink_to(SHARED / "models/potion-base-2M")
-    reader = Readme(base / "work", base / "hub")
-    reader.run(*reader.sections["trivec"][0])
+    reader = Readme(base, base / "hub")
+    minilm = reader.follow("README.md", "Export") / "minilm"
+    shared = {name: SHARED / place for name, place in READ_OF_SHARED.items()}
+    reader.has = {"minilm": minilm, "minilm-checkpoint": minilm_checkpoint, **shared}
     return reader
 
 
 @pytest.fixture(scope="session")
 def sparse_readme(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Readme:
-    """A folder for the README's section on sparse models; the Hub's cache has them, tiny and with random weights."""
+    """A reader of the section on sparse models; the Hub's cache has them, tiny and with random weights."""
     base = tmp_path_factory.mktemp("sparse-readme")
     _sparse_models(base / "hub", minilm_checkpoint)
-    (base / "work").mkdir()
-    return Readme(base / "work", base / "hub")
+    return Readme(base, base / "hub")
 
 
 def _cached(hub: Path, name: str) -> Path:
@@ -94,7 +113,7 @@ def _cached(hub: Path, name: str) -> Path:
 
 
 def _sparse_models(hub: Path, minilm: Path) -> None:
-    """What stands for SPLADE and BGE-M3 in the README."""
+    """What stands for SPLADE and BGE-M3 in the READMEs."""
     sys.path.insert(0, str(ROOT / "tests/export"))
     from sparse_models import bge_m3, masked_lm
     from transformers import AutoTokenizer
@@ -108,8 +127,8 @@ def _sparse_models(hub: Path, minilm: Path) -> None:
 
 @pytest.fixture(scope="session")
 def minilm(readme: Readme) -> Path:
-    """all-MiniLM-L6-v2 in three variants, as the README's first snippet exports it. Not to be changed."""
-    return readme.work / "minilm"
+    """all-MiniLM-L6-v2 in three variants, as the README exports it. Not to be changed."""
+    return readme.has["minilm"]
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sentence_transformers import util
 
 from trivec import InputError, _multi
 from trivec._multi import MultiVectors
@@ -67,7 +68,6 @@ def test_maxsim_by_its_definition(queries: tuple[int, ...], documents: tuple[int
 
 @pytest.mark.parametrize(("queries", "documents", "dim"), SIZES)
 def test_maxsim_of_sentence_transformers(queries: tuple[int, ...], documents: tuple[int, ...], dim: int) -> None:
-    util = pytest.importorskip("sentence_transformers.util")
     a, b = multi(queries, dim), multi(documents, dim, seed=1)
     np.testing.assert_allclose(a.maxsim(b, "sum"), util.maxsim(list(a), list(b)).numpy(), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(a.maxsim(b, "mean"), util.mean_maxsim(list(a), list(b)).numpy(), rtol=0, atol=1e-6)

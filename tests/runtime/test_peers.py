@@ -226,7 +226,7 @@ print(json.dumps([before, after, mb("VmHWM")]))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
 def test_row_04_memory_is_bounded_and_does_not_grow_with_new_lengths(wide: Path) -> None:
     """4: an arena that only grows, until a container is killed at 5 GiB on 550 short texts."""
     before, after, peak = python(MEMORY, wide)
@@ -256,7 +256,7 @@ print(json.dumps([started, spin, [" ".join(line.split()) for line in said.getval
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
 def test_row_05_a_quota_decides_how_many_threads_start_and_they_do_not_spin(wide: Path, tmp_path: Path) -> None:
     """5: a pool of 64 spinning threads in a container that may use 2 CPUs."""
     parent = tmp_path / "sys/fs/cgroup/kubepods"

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy.sparse as scipy_sparse
 
 from trivec import InputError, MissingExtraError, _csr
 from trivec._pool import Floats
 from trivec._sparse import SparseVector, SparseVectors
-
-scipy_sparse = pytest.importorskip("scipy.sparse")
 
 SIZES = [(0, 1), (0, 7), (1, 1), (3, 1), (1, 9), (5, 33), (17, 30522), (257, 65)]  # (N, dim)
 

@@ -9,8 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.flag_embedding import FlagEmbedding
+else:
+    from flag_embedding import FlagEmbedding
 
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 if CORES and (worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")):
@@ -118,6 +124,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared with its data and models is not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def flag_embedding() -> Iterator[FlagEmbedding]:
+    """The process that BGE-M3's tests ask for the reference's numbers; without its environment they fail."""
+    with FlagEmbedding() as process:
+        yield process
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

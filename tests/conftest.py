@@ -1,4 +1,4 @@
-"""Shared by all tests: where the real weights and the shared data are, and what CI thinks of skips."""
+"""Shared by all tests: where the real weights and the shared data are. What may skip: skips.py."""
 
 import importlib.util
 import os
@@ -9,8 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.flag_embedding import FlagEmbedding
+else:
+    from flag_embedding import FlagEmbedding
+
+pytest_plugins = ["skips"]
 
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 if CORES and (worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")):
@@ -139,6 +147,13 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def flag_embedding() -> Iterator[FlagEmbedding]:
+    """The process that BGE-M3's tests ask for the reference's numbers; without its environment they fail."""
+    with FlagEmbedding() as process:
+        yield process
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The README first: it takes longest. A file's tests run in one process, and so do all that need its `minilm`."""
@@ -162,15 +177,3 @@ def every_core() -> Iterator[None]:
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never the user's own caches."""
     monkeypatch.setenv("TRIVEC_HOME", str(tmp_path_factory.getbasetemp() / "trivec-home"))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """In CI, where ../shared is there, only a missing GPU is a reason to skip."""
-    if os.environ.get("CI") != "true" or not SHARED.is_dir():
-        return
-    skipped = [r for r in terminalreporter.stats.get("skipped", []) if "GPU" not in str(r.longrepr)]
-    if skipped:
-        terminalreporter.write_line(f"CI: {len(skipped)} tests were skipped for another reason than the GPU", red=True)
-        session = terminalreporter._session
-        assert session is not None
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -17,7 +17,6 @@ def texts() -> list[str]:
 @pytest.fixture(scope="session")
 def twins() -> Any:
     """pymilvus.model, which installs packages by itself where one is missing: here that fails."""
-    pytest.importorskip("pymilvus.model")
     from pymilvus.model import utils
     from pymilvus.model.utils import dependency_control
 

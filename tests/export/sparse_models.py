@@ -135,6 +135,9 @@ def bge_m3(folder: Path, tokenizer_json: Path, *, colbert: int = 32, layers: int
     scatter(model, seed=3)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    config_file = folder / "tokenizer_config.json"
+    named = json.loads(config_file.read_text(encoding="utf-8"))  # a class that transformers 4 knows as well
+    _write(config_file, {**named, "tokenizer_class": "PreTrainedTokenizerFast"})
     torch.manual_seed(4)
     for name, size, bias in (("sparse_linear", 1, 1.5), ("colbert_linear", colbert, 0.0)):
         state = {"weight": torch.randn(size, hidden) * 0.3, "bias": torch.randn(size) * 0.1 + bias}

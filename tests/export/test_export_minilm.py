@@ -63,8 +63,6 @@ def test_int8_keeps_its_gate_and_does_not_change_with_the_batch(minilm: Path, mi
 
 
 def test_the_adapters_give_the_references_vectors(minilm: Path, minilm_checkpoint: Path) -> None:
-    pytest.importorskip("langchain_core")
-    pytest.importorskip("qdrant_client")
     from trivec.integrations.langchain import TrivecEmbeddings
     from trivec.integrations.llama_index import TrivecEmbedding
     from trivec.integrations.qdrant import QdrantEncoder

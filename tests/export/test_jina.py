@@ -327,14 +327,18 @@ def test_the_merge_asks_for_a_task_that_is_there() -> None:
 
 
 # ------------------------------------------------------------------------------------- PEFT on transformers' own class
-ADAPTERS = {"retrieval_query": {"lora_alpha": 6}, "text_matching": {"lora_alpha": 3, "use_rslora": True}}
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "retrieval_query": {"lora_alpha": 6},
+    "text_matching": {"lora_alpha": 3, "use_rslora": True},
+}
 TARGETS = ["q_proj", "v_proj", "o_proj", "fc1", "fc2", "word_embeddings", "token_type_embeddings", "dense"]
 
 
 @pytest.fixture(scope="module")
 def peft_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """transformers' class with two adapters that add_adapter made and save_pretrained wrote."""
-    peft = pytest.importorskip("peft")
+    import peft  # takes its time
+
     checkpoint = make("jina_embeddings_v3", tmp_path_factory.mktemp("peft") / "jina")
     model = hf.AutoModel.from_pretrained(checkpoint)
     generator = torch.Generator().manual_seed(1)

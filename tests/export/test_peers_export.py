@@ -134,7 +134,7 @@ print(json.dumps([mb("VmHWM") - before, list(rows.shape), len(rows.values)]))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
 def test_row_03_splade_never_holds_the_logits_of_every_token(minilm_checkpoint: Path, tmp_path: Path) -> None:
     """3: SPLADE that holds a number for every text, token and term, and runs out of memory at 16 texts."""
     tokenizer = AutoTokenizer.from_pretrained(minilm_checkpoint)

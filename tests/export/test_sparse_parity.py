@@ -232,8 +232,6 @@ def test_prompts_and_limits_of_the_checkpoint(models: Callable[[str], Model], te
 def test_the_real_idf_beside_a_bare_checkpoint(work: Path, shared: Path, texts: list[str]) -> None:
     """OpenSearch's layout: a masked language model with idf.json, and no modules.json."""
     idf = shared / "models/inference-free-idf-en/idf.json"
-    if not idf.is_file():
-        pytest.skip("../shared/models/inference-free-idf-en is not there")
     folder = made.masked_lm("distilbert", work / "opensearch", made.idf_tokenizer(shared), length=24)
     documents = [Transformer(str(folder), transformer_task="fill-mask"), SpladePooling("max")]
     table = SparseStaticEmbedding.from_json(str(idf), documents[0].tokenizer)
@@ -252,8 +250,6 @@ def test_the_real_idf_beside_a_bare_checkpoint(work: Path, shared: Path, texts: 
 
 
 def test_the_real_splade(work: Path, shared: Path, minilm_checkpoint: Path) -> None:
-    if not (shared / "models/splade-minilm/head.safetensors").is_file():
-        pytest.skip("../shared/models/splade-minilm is not there")
     folder = made.splade_minilm(work / "splade-minilm", shared, minilm_checkpoint, max_seq_length=32)
     found = model(folder)
     expected = found.oracle.encode(VARIED, batch_size=4)

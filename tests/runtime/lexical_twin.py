@@ -5,15 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 AnalyzerLike = Callable[[str], list[str]]
 
 
 def nltk_with_data() -> Any:
     """NLTK, and the stop words and the Punkt model that the wheel of llama-index-core has."""
-    nltk = pytest.importorskip("nltk")
-    pytest.importorskip("llama_index")
+    import nltk
+
     spec = importlib.util.find_spec("llama_index.core")  # not imported: that takes long
     assert spec is not None and spec.submodule_search_locations, "pip install llama-index-core"
     data = str(Path(spec.submodule_search_locations[0]) / "_static/nltk_cache")
@@ -25,7 +23,6 @@ def nltk_with_data() -> Any:
 def twin() -> Any:
     """pymilvus.model.sparse.bm25; its installer of packages raises."""
     nltk_with_data()
-    pytest.importorskip("pymilvus.model")
     from pymilvus.model import utils
     from pymilvus.model.utils import dependency_control
 
@@ -34,4 +31,6 @@ def twin() -> Any:
 
     for module in (utils, dependency_control):
         module.prompt_install = refuse
-    return pytest.importorskip("pymilvus.model.sparse.bm25")
+    from pymilvus.model.sparse import bm25
+
+    return bm25

@@ -513,7 +513,7 @@ def test_pickle_and_copy_are_refused(batcher: Batcher) -> None:
             act(batcher)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no os.fork")
 def test_a_fork_is_refused(tiny_folder: Path) -> None:
     code = """
 import os, sys, trivec

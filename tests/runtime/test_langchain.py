@@ -15,13 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from model2vec import StaticModel
-
-pytest.importorskip("langchain_core")
-pytest.importorskip("langchain_tests")
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
+from model2vec import StaticModel
 
 import trivec
 from trivec import InputError, ModelNotFoundError, NonFiniteError, TruncationError
@@ -316,7 +313,8 @@ def test_pickles_and_copies(embeddings: TrivecEmbeddings, tiny_folder: Path) -> 
 
 # ----------------------------------------------------------------------------------------------------------- sparse
 def test_sparse_vectors_for_qdrant(sparse_model: "Tiny", several: "Tiny", tiny_model: "TinyModel") -> None:
-    qdrant = pytest.importorskip("langchain_qdrant")
+    import langchain_qdrant as qdrant
+
     from trivec.integrations.langchain.qdrant import TrivecSparseEmbeddings
 
     sparse = TrivecSparseEmbeddings(sparse_model.folder, threads=1, encode_kwargs={"max_active_dims": 4})
@@ -358,8 +356,7 @@ def test_sparse_vectors_for_qdrant(sparse_model: "Tiny", several: "Tiny", tiny_m
 
 
 def test_sparse_vectors_for_milvus(sparse_model: "Tiny", tiny_model: "TinyModel", tmp_path: Path) -> None:
-    milvus = pytest.importorskip("langchain_milvus")
-    pytest.importorskip("milvus_lite")
+    import langchain_milvus as milvus
     from langchain_milvus.utils.sparse import BaseSparseEmbedding
 
     from trivec.integrations.langchain.milvus import TrivecSparseEmbeddings

@@ -35,6 +35,10 @@ def make_texts() -> list[str]:
     return [*made, *HOSTILE]
 
 
+NO_BROWSER = (
+    "there is no Chromium. Type: scripts/chromium (which needs apt-get), or install one, or say where it is: "
+    "TRIVEC_CHROMIUM=/path"
+)
 TEXTS = make_texts()
 FIRST_HOSTILE = len(TEXTS) - len(HOSTILE)
 
@@ -43,7 +47,7 @@ FIRST_HOSTILE = len(TEXTS) - len(HOSTILE)
 def browser() -> Iterator["Chromium"]:
     executable = find()
     if executable is None:
-        pytest.skip("there is no Chromium. Type: scripts/chromium, or say where it is: TRIVEC_CHROMIUM=/path")
+        pytest.fail(NO_BROWSER, pytrace=False)
     with Chromium(executable) as found:
         yield found
 

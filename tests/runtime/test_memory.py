@@ -149,13 +149,13 @@ def test_a_budget_of_ragged_texts() -> None:
     assert Budget().of(4096) == 4096
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc/self/status")
 def test_memory_that_really_runs_out(tiny_folder: Path) -> None:
     """A child with little address space left: the real onnxruntime's words, on the CPU."""
-    resource = pytest.importorskip("resource")
+    import resource  # not on every system
+
     reader, writer = os.pipe()
-    child = os.fork() if sys.platform.startswith("linux") else None
-    if child is None:
-        pytest.skip("needs Linux")
+    child = os.fork()
     if child == 0:
         os.close(reader)
         try:

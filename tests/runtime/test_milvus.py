@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("scipy")
 from scipy.sparse import csr_array, hstack, vstack
 
 import trivec
@@ -82,8 +80,8 @@ def test_the_rest_is_scipys(rows: RowArray) -> None:
 
 # --------------------------------------------------------------------------------------------------------- database
 def test_into_milvus_and_back(tiny_folder: Path, tmp_path: Path) -> None:
-    pymilvus = pytest.importorskip("pymilvus")
-    pytest.importorskip("milvus_lite")
+    import pymilvus  # takes its time
+
     dense, sparse = Dense(tiny_folder, threads=1), BM25EmbeddingFunction(corpus=CORPUS)
     client = pymilvus.MilvusClient(str(tmp_path / "tiny.db"))
     schema = client.create_schema()

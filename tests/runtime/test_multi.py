@@ -5,15 +5,19 @@ import dataclasses
 import pickle
 import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from sentence_transformers import util
 
 from trivec import InputError
 from trivec._vectors import multi as multi_module
 from trivec._vectors.arrays import Floats
 from trivec._vectors.multi import MultiVectors
+
+if TYPE_CHECKING:
+    from tests.flag_embedding import FlagEmbedding
 
 SIZES = [((1,), (1,), 1), ((3,), (5, 2), 7), ((2, 9, 1, 4), (3, 1, 17, 8, 2), 33), ((40, 3), (1,) * 30, 5)]
 EMPTY = [
@@ -68,7 +72,6 @@ def test_maxsim_by_its_definition(queries: tuple[int, ...], documents: tuple[int
 
 @pytest.mark.parametrize(("queries", "documents", "dim"), SIZES)
 def test_maxsim_of_sentence_transformers(queries: tuple[int, ...], documents: tuple[int, ...], dim: int) -> None:
-    util = pytest.importorskip("sentence_transformers.util")
     a, b = multi(queries, dim), multi(documents, dim, seed=1)
     np.testing.assert_allclose(a.maxsim(b, "sum"), util.maxsim(list(a), list(b)).numpy(), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(a.maxsim(b, "mean"), util.mean_maxsim(list(a), list(b)).numpy(), rtol=0, atol=1e-6)
@@ -78,10 +81,11 @@ def test_maxsim_of_sentence_transformers(queries: tuple[int, ...], documents: tu
 
 
 @pytest.mark.parametrize(("queries", "documents", "dim"), SIZES)
-def test_colbert_score_of_flag_embedding(queries: tuple[int, ...], documents: tuple[int, ...], dim: int) -> None:
-    m3 = pytest.importorskip("FlagEmbedding.inference.embedder.encoder_only.m3")
+def test_colbert_score_of_flag_embedding(
+    queries: tuple[int, ...], documents: tuple[int, ...], dim: int, flag_embedding: "FlagEmbedding"
+) -> None:
     a, b = multi(queries, dim), multi(documents, dim, seed=1)
-    expected = [[float(m3.M3Embedder.colbert_score(None, query, document)) for document in b] for query in a]
+    expected = flag_embedding.ask("colbert_scores", queries=list(a), passages=list(b))
     np.testing.assert_allclose(a.maxsim(b), expected, rtol=0, atol=1e-6)
 
 

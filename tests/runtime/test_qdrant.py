@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-
-pytest.importorskip("qdrant_client")
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 import trivec

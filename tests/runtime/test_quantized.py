@@ -217,13 +217,11 @@ def test_what_cannot_be_dequantized(arguments: tuple[Any, ...], options: dict[st
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["bitwise_count", "table"])
+@pytest.fixture(params=["bitwise_count", "table"] if hasattr(np, "bitwise_count") else ["table"])
 def popcount(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of counting: numpy 2's and that of numpy 1."""
+    """Both ways of counting: numpy 2's and that of numpy 1, which has no other."""
     if request.param == "table":
         monkeypatch.delattr(np, "bitwise_count", raising=False)
-    elif not hasattr(np, "bitwise_count"):
-        pytest.skip("this numpy has no bitwise_count")
 
 
 @pytest.mark.parametrize("block", [1, 3000, 1 << 23])

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from sentence_transformers import util
+from sentence_transformers.sparse_encoder import modules
 
 from trivec import InputError
 from trivec._pooling.sparse import check_max_active_dims, lexical_rows, sparse_rows, table_rows, top_active
 from trivec._vectors.arrays import Floats
 from trivec._vectors.sparse import SparseVectors
-
-torch = pytest.importorskip("torch")
-modules = pytest.importorskip("sentence_transformers.sparse_encoder.modules")
-util = pytest.importorskip("sentence_transformers.util")
 
 SIZES = [(0, 1, 7), (1, 1, 1), (3, 2, 1), (1, 5, 9), (7, 3, 257), (2, 9, 30522)]  # (B, S, V)
 LIMITS = [None, 1, 3, 8, 10**6]

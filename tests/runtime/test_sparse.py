@@ -8,18 +8,20 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy.sparse as scipy_sparse
 
 from trivec import InputError, MissingExtraError
 from trivec._vectors import csr
 from trivec._vectors.arrays import Floats
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
-scipy_sparse = pytest.importorskip("scipy.sparse")
+if TYPE_CHECKING:
+    from tests.flag_embedding import FlagEmbedding
 
 SIZES = [(0, 1), (0, 7), (1, 1), (3, 1), (1, 9), (5, 33), (17, 30522), (257, 65)]  # (N, dim)
 
@@ -330,11 +332,9 @@ def test_dot_with_one_vector_on_either_side() -> None:
     assert type(vector.dot(vector)) is float
 
 
-def test_dot_equals_the_lexical_score_of_flag_embedding() -> None:
-    m3 = pytest.importorskip("FlagEmbedding.inference.embedder.encoder_only.m3")
+def test_dot_equals_the_lexical_score_of_flag_embedding(flag_embedding: "FlagEmbedding") -> None:
     a, b = sparse(np.abs(randoms(5, 33))), sparse(np.abs(randoms(7, 33, seed=1)))
-    weights = [[{str(i): np.float32(w) for i, w in row.items()} for row in side.to_dicts()] for side in (a, b)]
-    expected = m3.M3Embedder.compute_lexical_matching_score(None, *weights)
+    expected = flag_embedding.ask("lexical_scores", queries=a.to_dicts(), passages=b.to_dicts())
     np.testing.assert_allclose(a.dot(b), expected, rtol=1e-6)
 
 

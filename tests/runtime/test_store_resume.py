@@ -187,7 +187,7 @@ def kill_and_resume(folder: str, work: Path) -> dict[str, Any]:
     return {"random": outcomes, "chosen": chosen, "left": [path.name for path in work.glob("*.partial*")]}
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no os.fork")
 def test_killed_runs_go_on(tiny_folder: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()

@@ -47,12 +47,19 @@ class UnportableError(Exception):
         super().__init__(f"{one} and {other}")
 
 
+def hold(path: Path) -> None:
+    """Leave word of having come here, and stay until a file "open" lies beside it."""
+    path.touch()
+    assert soon((path.parent / "open").exists, 30)
+
+
 def act(text: str) -> object:
     """What an odd encoder makes of a text."""
     verb, _, rest = text.partition(" ")
     actions: dict[str, Callable[[], object]] = {
         "exit": lambda: os._exit(int(rest)),
         "sleep": lambda: time.sleep(float(rest)),
+        "hold": lambda: hold(Path(rest)),
         "pid": os.getpid,
         "pool": odd_pool,
         "cores": lambda: [os.sched_getaffinity(int(task.name)) for task in TASKS.iterdir()],
@@ -109,6 +116,10 @@ def limit(seconds: int) -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 @pytest.fixture(autouse=True)
@@ -231,7 +242,7 @@ def test_two_callers_at_a_time_get_their_own_rows(dense: tuple[Any, WorkerPool],
     assert inner == [[[letter]] for letter in "ABCDEFGH"]  # a call while an iterator of the same pool is open
 
 
-def test_an_iterator_reads_two_chunks_a_worker_ahead_and_can_be_left(odd: WorkerPool) -> None:
+def test_an_iterator_reads_two_chunks_a_worker_ahead_and_can_be_left(odd: WorkerPool, tmp_path: Path) -> None:
     read: list[int] = []
 
     def chunks() -> Iterator[list[str]]:
@@ -246,12 +257,20 @@ def test_an_iterator_reads_two_chunks_a_worker_ahead_and_can_be_left(odd: Worker
     assert len(read) <= 5 + 4
     parts.close()
     assert odd.map("encode", ["a", "b"], {}, 1) == [["A"], ["B"]]
-    slow = odd.imap("encode", (["sleep 0.3"] for _ in range(10)), {})
-    assert next(slow).value == [None]
+    left, after = tmp_path / "left", tmp_path / "after"
+    left.mkdir()
+    after.mkdir()
+    slow = odd.imap("encode", (["a"] if n == 0 else [f"hold {left / str(n)}"] for n in range(10)), {})
+    assert next(slow).value == ["A"]
+    assert soon(lambda: names(left) == {"1", "2"})  # both workers have one; the third chunk waits
     del slow
-    start = time.monotonic()
-    assert odd.map("encode", ["a", "b"], {}, 1) == [["A"], ["B"]]
-    assert time.monotonic() - start < 1.5  # what waited is dropped; only what runs is seen to its end
+    with ThreadPoolExecutor(1) as threads:
+        both = threads.submit(odd.map, "encode", [f"hold {after / letter}" for letter in "ab"], {}, 1)
+        (left / "open").touch()
+        assert soon(lambda: names(after) == {"a", "b"})  # both workers are past all that was there before
+        assert names(left) == {"1", "2", "open"}  # what waited is dropped; only what ran was seen to its end
+        (after / "open").touch()
+        assert both.result(30) == [[None], [None]]
 
 
 def test_an_error_of_the_source_leaves_the_pool_usable(odd: WorkerPool) -> None:
@@ -310,10 +329,8 @@ def test_a_killed_worker_ends_the_pool_for_everyone_at_once() -> None:
         assert soon(pool._processes._tasks.empty)
         second = threads.submit(pool.map, "encode", ["a", "b", "sleep 300", "d", "sleep 300", "f"], {}, 1)
         assert soon(lambda: not pool._processes._tasks.empty())
-        start = time.monotonic()
         os.kill(pids[1], signal.SIGKILL)
-        errors = [str(call.exception(10)) for call in (first, second)]
-        assert time.monotonic() - start < 5
+        errors = [str(call.exception(30)) for call in (first, second)]  # and not after what worker 0 is at
         for error in errors:
             assert f"worker 1 (cpu, pid {pids[1]}) was killed by SIGKILL while it encoded the chunk that" in error
             assert "start fewer workers or pass a smaller batch_size" in error
@@ -490,8 +507,6 @@ def test_a_script_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("every_core")
 def test_workers_share_out_the_cores() -> None:
     cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        pytest.skip("one core cannot be shared out")
     found: dict[int, set[int]] = {}
     with odd_pool() as odd:
         while len(found) < 2:  # until both have had a chunk
@@ -499,7 +514,7 @@ def test_workers_share_out_the_cores() -> None:
                 assert all(task == tasks[0] for task in tasks)  # every thread, not the main one alone
                 found[pid] = tasks[0]
         first, second = found.values()
-        assert not first & second
+        assert not first & second or len(cores) == 1  # which cannot be shared out
         assert sorted(first | second) == cores
         assert sorted(os.sched_getaffinity(0)) == cores  # this process has them all back
         for threads, variable in odd.map("encode", ["threads", "variable RAYON_NUM_THREADS"] * 4, {}, 2):

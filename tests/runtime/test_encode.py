@@ -280,7 +280,7 @@ def test_a_lone_surrogate_in_a_prompt_is_said_to_be_there(encoder: DenseEncoder)
 @pytest.mark.parametrize("unit", ["cat sat on ", "x", "é", " \n"])
 def test_five_megabytes_of_text(encoder: DenseEncoder, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = unit * (5_000_000 // len(unit))
-    pipeline = encoder._any()
+    pipeline = encoder.route()
     tokenizer, session = pipeline.tokenizer, pipeline.session
     assert isinstance(tokenizer, TextTokenizer)
     assert session is not None
@@ -655,7 +655,7 @@ def test_a_vector_that_is_not_finite_names_its_text(folder: Path, tiny_model: "T
 def test_aencode_leaves_the_event_loop_free(encoder: DenseEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"{'cat dog ' * (n % 6)}{n}" for n in range(2000)]
     expected = encoder.encode(texts, truncate_dim=5)
-    session = encoder._any().session
+    session = encoder.route().session
     assert session is not None
     run, runs = session.run_all, []
 

@@ -39,7 +39,7 @@ from trivec._engine.session import Session
 from trivec._model import manifest as manifest_module
 from trivec._model import manifest_file
 from trivec._model.integrity import sha256
-from trivec._model.manifest import Encoder, Manifest
+from trivec._model.manifest import EncoderSpec, Manifest
 from trivec._system.threads import available_threads
 from trivec._tokens.tokenizer import TextTokenizer
 
@@ -74,7 +74,7 @@ class Model:
 
     folder: Path
     precision: str
-    description: Encoder
+    description: EncoderSpec
     encoder: DenseEncoder
     session: Session
     threads: int
@@ -100,7 +100,7 @@ def open_model(folder: Path, precision: str, threads: int) -> Model:
     )
 
 
-def main_encoder(manifest: Manifest) -> Encoder:
+def main_encoder(manifest: Manifest) -> EncoderSpec:
     """The encoder behind the default route."""
     return manifest.encoders[manifest.routes[manifest.default_route or next(iter(manifest.routes))].encoder]
 

@@ -2,9 +2,8 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -19,13 +18,14 @@ from trivec._engine.session import Session
 from trivec._errors import ModelFormatError, NonFiniteError
 from trivec._gate.texts import Text
 from trivec._model.integrity import describe
-from trivec._model.manifest import Encoder, Multi, Route
+from trivec._model.manifest import EncoderSpec, Multi, Route
 from trivec._model.modules import TransformerSpec
 from trivec._tokens.tokenizer import TextTokenizer
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.heads import HybridVectors
 from trivec_export._checkpoint import adapters
-from trivec_export._checkpoint.published import gte, jina, nomic
+from trivec_export._checkpoint.published import gte
+from trivec_export._checkpoint.published.layouts import convert, is_published
 from trivec_export._checkpoint.tokenizer import read_tokenizer, save_tokenizer, token_ids
 from trivec_export._reference.heads import (
     COLBERT_VECS,
@@ -51,11 +51,11 @@ class Tokenized(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
+class Draft:
     """An encoder in the making."""
 
     name: str
-    encoder: Encoder
+    encoder: EncoderSpec
     routes: Mapping[str, Route]
     """Those of the checkpoint that read this encoder, with the sizes of their heads."""
     verification: Tokenized
@@ -66,12 +66,12 @@ class Part:
     """Least and greatest values (2, D) of torch's dense vectors of the calibration texts, raw and normalized."""
     graph: onnx.ModelProto
 
-    def without_graph(self) -> "Part":
+    def without_graph(self) -> "Draft":
         """The same once its graph is written: a checkpoint may have many, of gigabytes each."""
         return dataclasses.replace(self, graph=onnx.ModelProto())
 
 
-def make_part(
+def make_draft(
     name: str,
     checkpoint: Path,
     spec: TransformerSpec,
@@ -83,7 +83,7 @@ def make_part(
     family: str,
     trust_remote_code: bool,
     adapter: str | None = None,
-) -> Part:
+) -> Draft:
     """Load one transformer, take torch's vectors of the (calibration, verification) texts, trace it.
 
     Writes the tokenizer into `folder`. The torch model is gone when this returns. Of routes that differ in their name
@@ -103,7 +103,7 @@ def make_part(
     path = "tokenizer.json" if name == "main" or adapter else f"{name}/tokenizer.json"  # adapters share one
     save_tokenizer(tokenizer, folder / path)
     calibration, verification = (_tokenize(token_ids(tokenizer, [t.text for t in part]), part) for part in texts)
-    encoder = Encoder(
+    encoder = EncoderSpec(
         tokenizer=describe(folder, path),
         max_seq_length=length,
         max_positions=positions,
@@ -124,7 +124,7 @@ def make_part(
             found[route] = _ranges(cast("Floats", dense))
     ranges = {key: found[route] for key, route in complete.items() if route in found}
     graph = trace(head, max_length=positions)
-    return Part(name, encoder, complete, verification, calibration, wanted, ranges, graph)
+    return Draft(name, encoder, complete, verification, calibration, wanted, ranges, graph)
 
 
 def _load(
@@ -135,16 +135,9 @@ def _load(
     Published layouts that transformers has a class for are turned into its layout first, in a folder below `out` that
     does not stay: no remote code runs.
     """
-    convert: Callable[[Path, Path], None] | None = None
-    if gte.is_original(spec.config):
-        convert = gte.convert
-    elif nomic.is_original(spec.config):
-        convert = nomic.convert
-    elif jina.is_original(spec.config):
-        convert = partial(jina.convert, task=adapter)
-    if convert is not None:
+    if is_published(spec.config):
         with tempfile.TemporaryDirectory(dir=out) as scratch:
-            convert(place, Path(scratch))
+            convert(place, Path(scratch), adapter)
             return load(scratch, task=spec.task)
     model = load(place, trust_remote_code=trust_remote_code, task=spec.task)
     if adapter is not None:
@@ -198,7 +191,7 @@ def _tokenize(ids: Ids, texts: Sequence[Text]) -> Tokenized:
 
 
 def _vectors(
-    head: Head, encoder: Encoder, tokenized: Tokenized, route: Route, arrays: Mapping[str, Floats]
+    head: Head, encoder: EncoderSpec, tokenized: Tokenized, route: Route, arrays: Mapping[str, Floats]
 ) -> HybridVectors:
     """Torch's outputs, pooled and finished in numpy."""
     pipeline = Pipeline(

@@ -20,7 +20,7 @@ from trivec_export._checkpoint.fetch import fetch
 from trivec_export._checkpoint.query_table import Table, make_table
 from trivec_export._checkpoint.tasks import split_tasks
 from trivec_export._checkpoint.weights import read_weights
-from trivec_export._draft import Part, make_part
+from trivec_export._draft import Draft, make_draft
 from trivec_export._folder.manifest import dim_of, keep, manifest_of, with_variants, write_manifest
 from trivec_export._folder.new_folder import check_new, new_folder
 from trivec_export._folder.report import FILE_NAME as REPORT
@@ -53,12 +53,12 @@ def run(request: Request, *, quiet: bool) -> Path:
     progress.say(_family_line(checkpoint))
     arrays = _step_arrays(fetched.folder, checkpoint.routes.values())
     with new_folder(request.out) as folder:
-        parts: dict[str, Part] = {}
+        parts: dict[str, Draft] = {}
         written: dict[str, dict[str, Written]] = {}
         for name, spec in checkpoint.transformers.items():
             of = f", {adapters[name]}" if name in adapters else ""
             with progress.step(f"torch reference and trace of {spec.config.get('model_type', 'model')}{of}"):
-                part = make_part(
+                part = make_draft(
                     name,
                     fetched.folder,
                     spec,
@@ -135,7 +135,7 @@ def _step_arrays(folder: Path, routes: Iterable[Route]) -> dict[str, Floats]:
     return arrays
 
 
-def _tables(folder: Path, checkpoint: Checkpoint, parts: Mapping[str, Part], out: Path) -> dict[str, Table]:
+def _tables(folder: Path, checkpoint: Checkpoint, parts: Mapping[str, Draft], out: Path) -> dict[str, Table]:
     """The query sides that need no graph."""
     return {name: make_table(name, folder, spec, dim_of(parts), out) for name, spec in checkpoint.tables.items()}
 
@@ -143,7 +143,7 @@ def _tables(folder: Path, checkpoint: Checkpoint, parts: Mapping[str, Part], out
 def _verify_all(
     folder: Path,
     manifest: Manifest,
-    parts: Mapping[str, Part],
+    parts: Mapping[str, Draft],
     variants: Mapping[str, Mapping[str, Variant]],
     progress: Progress,
 ) -> Verdicts:

@@ -27,8 +27,8 @@ from trivec._gate.checks import Check
 from trivec._gate.figures import Figures
 from trivec._model import manifest_file
 from trivec._model.integrity import describe
-from trivec._model.manifest import Encoder, Manifest, Route, Variant
-from trivec_export._draft import Part, Tokenized
+from trivec._model.manifest import EncoderSpec, Manifest, Route, Variant
+from trivec_export._draft import Draft, Tokenized
 from trivec_export._folder import manifest as manifest_module
 from trivec_export._folder import report
 from trivec_export._graph.save import save_graph
@@ -365,9 +365,9 @@ def test_the_packed_operator_is_as_onnxruntime_declares_it(made: Callable[[str],
         assert all(value.type.tensor_type.elem_type == TensorProto.FLOAT for value in model.graph.output)
 
 
-def part(rows: list[Ids]) -> Part:
+def part(rows: list[Ids]) -> Draft:
     """What writing a graph for CUDA reads of a part: calibration texts."""
-    return cast("Part", SimpleNamespace(calibration=Tokenized([], rows)))
+    return cast("Draft", SimpleNamespace(calibration=Tokenized([], rows)))
 
 
 def written(folder: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, Variant]:
@@ -403,7 +403,7 @@ def test_a_graph_for_cuda_stays_and_goes_with_fp16(tmp_path: Path, passed: bool)
     half, variant = written(tmp_path, encoder())
     cuda, _ = write._write_cuda(tmp_path, part(texts()), half, variant)
     (tmp_path / "tokenizer.json").write_text("{}")
-    main = Encoder(describe(tmp_path, "tokenizer.json"), None, None, {})
+    main = EncoderSpec(describe(tmp_path, "tokenizer.json"), None, None, {})
     manifest = Manifest("dense", HIDDEN, {"main": main}, {"default": Route()}, "default")
     figures = Figures(1.0, 1.0, 1.0, 0.0, {}, 0)
     checks = {"fp16": {"main": Check("fp16", "cpu", "default", figures, [], "", 1, 0.0)}} if passed else {}

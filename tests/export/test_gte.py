@@ -18,12 +18,12 @@ from transformers.activations import ACT2FN
 
 from trivec._errors import InputError, ModelFormatError, ModelNotFoundError
 from trivec_export._checkpoint.published.gte import (
-    convert,
     is_original,
     native_config,
     native_state,
     token_weights_head,
 )
+from trivec_export._checkpoint.published.layouts import convert
 from trivec_export._reference.torch_model import load
 
 State = dict[str, Tensor]

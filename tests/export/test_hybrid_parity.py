@@ -27,7 +27,7 @@ from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
 from trivec.integrations import milvus
-from trivec_export._checkpoint.published.gte import convert
+from trivec_export._checkpoint.published.layouts import convert
 
 if TYPE_CHECKING:
     from tests.flag_embedding import FlagEmbedding

@@ -24,7 +24,7 @@ from trivec._model.manifest import Route
 from trivec._model.source import Folder
 from trivec.integrations import milvus
 from trivec_export._checkpoint import adapters as adapters_module
-from trivec_export._checkpoint.published import jina
+from trivec_export._checkpoint.published import jina, layouts
 from trivec_export._checkpoint.tasks import split_tasks
 from trivec_export._reference.torch_model import load as load_model
 
@@ -259,7 +259,7 @@ def test_a_checkpoint_without_adapters_is_a_plain_model(tmp_path: Path) -> None:
     split, adapters = split_tasks(read_checkpoint(Folder(checkpoint)), checkpoint)
     assert list(split.routes) == ["default"]
     assert not adapters
-    jina.convert(checkpoint, tmp_path / "native", None)
+    layouts.convert(checkpoint, tmp_path / "native", None)
     with torch.no_grad():
         states = load_model(tmp_path / "native")(input_ids=ids).last_hidden_state
         torch.testing.assert_close(states, Published(JINA, bare(weights), CONFIG).states(ids), rtol=0, atol=2e-5)
@@ -271,7 +271,7 @@ def test_hidden_states_of_the_native_model(tmp_path: Path) -> None:
     weights, ids = state(), torch.arange(3 * 61).reshape(3, 61) % VOCAB
     checkpoint = write(tmp_path / "jina", weights)
     for i, task in enumerate((*TASKS, None)):
-        jina.convert(checkpoint, tmp_path / f"native{i}", task)
+        layouts.convert(checkpoint, tmp_path / f"native{i}", task)
         model = load_model(tmp_path / f"native{i}")
         with torch.no_grad():
             states = model(input_ids=ids).last_hidden_state

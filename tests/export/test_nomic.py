@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import trivec
 from trivec.integrations import milvus
-from trivec_export._checkpoint.published import nomic
+from trivec_export._checkpoint.published import layouts, nomic
 from trivec_export._reference.torch_model import load as load_model
 
 VOCAB, SIZE, INNER, LAYERS = 320, 64, 256, 2
@@ -176,12 +176,12 @@ def test_hidden_states_and_what_every_key_does(tmp_path: Path) -> None:
     """The native model of the converted config gives the published states, and every key that it takes over counts."""
     ids = torch.arange(3 * 61).reshape(3, 61) % VOCAB
     wanted = Published(NOMIC, state(), CONFIG).states(ids)
-    nomic.convert(write(tmp_path / "a", {f"bert.{key}": x for key, x in state().items()}), tmp_path / "native")
+    layouts.convert(write(tmp_path / "a", {f"bert.{key}": x for key, x in state().items()}), tmp_path / "native")
     with torch.no_grad():
         torch.testing.assert_close(load_model(tmp_path / "native")(input_ids=ids)[0], wanted, rtol=0, atol=2e-5)
     changes: dict[str, Any] = {"rotary_emb_base": 10000, "n_head": 8, "layer_norm_epsilon": 0.2}
     for key, value in changes.items():
-        nomic.convert(write(tmp_path / key, **{key: value}), tmp_path / f"native-{key}")
+        layouts.convert(write(tmp_path / key, **{key: value}), tmp_path / f"native-{key}")
         with torch.no_grad():
             states = load_model(tmp_path / f"native-{key}")(input_ids=ids)[0]
         torch.testing.assert_close(
@@ -255,7 +255,7 @@ def test_what_the_native_model_does_not_compute(
 
 
 def test_transformers_own_layout_is_left_alone(tmp_path: Path) -> None:
-    nomic.convert(write(tmp_path / "nomic"), tmp_path / "native")
+    layouts.convert(write(tmp_path / "nomic"), tmp_path / "native")
     config = json.loads((tmp_path / "native" / "config.json").read_text())
     assert not nomic.is_original(config)
     assert nomic.is_original(CONFIG)

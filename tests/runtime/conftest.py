@@ -22,7 +22,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from trivec._model import manifest as manifest_module
 from trivec._model import manifest_file
 from trivec._model.integrity import describe
-from trivec._model.manifest import Encoder, FileRef, Manifest, Pooling, Route, Variant
+from trivec._model.manifest import EncoderSpec, FileRef, Manifest, Pooling, Route, Variant
 
 Floats = npt.NDArray[np.float32]
 
@@ -88,7 +88,7 @@ def write_tiny_model(folder: Path) -> TinyModel:
         family="dense",
         dim=DIM,
         encoders={
-            "main": Encoder(
+            "main": EncoderSpec(
                 describe(folder, "tokenizer.json"), MAX_TOKENS, 2 * MAX_TOKENS, variants, special_ids=(2, 3)
             )
         },

@@ -31,7 +31,7 @@ from trivec import DenseEncoder, InputError, ModelFormatError, NonFiniteError, T
 from trivec._model import manifest as manifest_module
 from trivec._model import manifest_file
 from trivec._model.integrity import describe
-from trivec._model.manifest import Encoder, FileRef, Manifest, Pooling, Route, Step
+from trivec._model.manifest import EncoderSpec, FileRef, Manifest, Pooling, Route, Step
 from trivec._tokens.tokenizer import TextTokenizer
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def rewrite(folder: Path, change: Callable[[Manifest], Manifest] = lambda manife
     return folder
 
 
-def _described(folder: Path, encoder: Encoder) -> Encoder:
+def _described(folder: Path, encoder: EncoderSpec) -> EncoderSpec:
     variants = {
         name: dataclasses.replace(variant, files=tuple(describe(folder, ref.path) for ref in variant.files))
         for name, variant in encoder.variants.items()

@@ -15,7 +15,7 @@ from trivec._encoders.pipeline import Pipeline
 from trivec._engine.devices import Device
 from trivec._engine.memory import Budget
 from trivec._engine.mixed_feeds import POOLED, feeds_of, run_mixed
-from trivec._model.manifest import POOLING_MODES, Encoder, FileRef, Multi, Pooling, Sparse
+from trivec._model.manifest import POOLING_MODES, EncoderSpec, FileRef, Multi, Pooling, Sparse
 from trivec._pooling.dense import pool, pool_weights
 from trivec._pooling.heads import Selection, Wanted
 from trivec._tokens.batch import Batch, Tokens
@@ -121,7 +121,7 @@ class NumpyGraph:
 
 def pipeline(layout: str, pooling: Pooling | None = Pooling(), **more: Any) -> tuple[Pipeline, NumpyGraph]:  # noqa: B008
     graph = NumpyGraph(layout)
-    encoder = Encoder(FileRef("tokenizer.json"), 128, 128, {})
+    encoder = EncoderSpec(FileRef("tokenizer.json"), 128, 128, {})
     session: Any = graph
     tokenizer: Any = None
     return Pipeline(encoder, tokenizer, session, "token_embeddings", pooling, (), {}, **more), graph

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from trivec import ModelFormatError
-from trivec._model.manifest import FORMAT, Encoder, FileRef, Manifest, Pooling, Route, Step, Variant
+from trivec._model.manifest import FORMAT, EncoderSpec, FileRef, Manifest, Pooling, Route, Step, Variant
 from trivec._model.manifest_file import dumps, loads, read
 
 SMALL = Manifest(
     family="dense",
     dim=4,
     encoders={
-        "main": Encoder(
+        "main": EncoderSpec(
             FileRef("tokenizer.json", 11, "aa"),
             8,
             None,
@@ -192,7 +192,7 @@ def test_unknown_fields_of_the_same_format_are_ignored() -> None:
 def test_files_are_listed_once_each_and_only_of_the_variant() -> None:
     shared = FileRef("tokenizer.json", 11, "aa")
     variants = {p: Variant((FileRef(f"{p}.onnx"),)) for p in ("fp32", "int8")}
-    both = {name: Encoder(shared, None, None, variants) for name in ("main", "other")}
+    both = {name: EncoderSpec(shared, None, None, variants) for name in ("main", "other")}
     manifest = Manifest("dense", 4, both, {"default": Route()}, "default", arrays=FileRef("arrays.npz"))
     assert [ref.path for ref in manifest.files("int8")] == ["tokenizer.json", "int8.onnx", "arrays.npz"]
     assert manifest.precisions() == ["fp32", "int8"]
@@ -261,8 +261,8 @@ def test_variants_lie_in_rows() -> None:
 
 
 def test_precisions_are_those_that_every_encoder_has() -> None:
-    one = Encoder(FileRef("t"), None, None, {p: Variant((FileRef(p),)) for p in ("int8", "fp16", "fp32")})
-    two = Encoder(FileRef("t"), None, None, {p: Variant((FileRef(p),)) for p in ("int8", "fp32")})
+    one = EncoderSpec(FileRef("t"), None, None, {p: Variant((FileRef(p),)) for p in ("int8", "fp16", "fp32")})
+    two = EncoderSpec(FileRef("t"), None, None, {p: Variant((FileRef(p),)) for p in ("int8", "fp32")})
     assert Manifest("dense", 4, {"a": one, "b": two}, {}, None).precisions() == ["fp32", "int8"]
 
 

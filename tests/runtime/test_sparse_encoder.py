@@ -26,7 +26,7 @@ from trivec._encoders.sparse import SparseEncoder
 from trivec._model import manifest as manifest_module
 from trivec._model import manifest_file
 from trivec._model.integrity import describe
-from trivec._model.manifest import Encoder, Manifest, Multi, Pooling, Route, Sparse, Step, Variant
+from trivec._model.manifest import EncoderSpec, Manifest, Multi, Pooling, Route, Sparse, Step, Variant
 from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
@@ -113,8 +113,8 @@ def splade(
     """Documents from a graph, queries from a table."""
     tables = {"pooled_logits": logits}
     variants = write(folder, source, tables, pool)
-    encoder = Encoder(describe(folder, "tokenizer.json"), LIMIT, 2 * LIMIT, variants, special_ids=(2, 3))
-    query = Encoder(describe(folder, "query.json"), None, None, {}, add_special_tokens=False)
+    encoder = EncoderSpec(describe(folder, "tokenizer.json"), LIMIT, 2 * LIMIT, variants, special_ids=(2, 3))
+    query = EncoderSpec(describe(folder, "query.json"), None, None, {}, add_special_tokens=False)
     activation = "relu" if pool == "ReduceMax" else "none"
     manifest = Manifest(
         family="splade",
@@ -141,7 +141,7 @@ def hybrid(folder: Path, source: "TinyModel", **changes: Floats) -> Tiny:
         "colbert_vecs": rng.normal(size=(TERMS, 3)).astype(np.float32),
     } | changes
     variants = write(folder, source, tables)
-    encoder = Encoder(describe(folder, "tokenizer.json"), LIMIT, None, variants, special_ids=(2, 3))
+    encoder = EncoderSpec(describe(folder, "tokenizer.json"), LIMIT, None, variants, special_ids=(2, 3))
     route = Route(
         "main",
         Pooling(("cls",)),

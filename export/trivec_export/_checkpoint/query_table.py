@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from trivec._errors import ModelFormatError
 from trivec._model.checkpoint import TableSpec
 from trivec._model.integrity import describe
-from trivec._model.manifest import Encoder
+from trivec._model.manifest import EncoderSpec
 from trivec._model.modules import FEATURES, NO_LIMIT, TransformerSpec
 from trivec._vectors.arrays import Floats
 from trivec_export._checkpoint.tokenizer import read_tokenizer, save_tokenizer
@@ -20,7 +20,7 @@ from trivec_export._checkpoint.weights import read_weights
 class Table(NamedTuple):
     """An encoder without a graph, and its weights (V,)."""
 
-    encoder: Encoder
+    encoder: EncoderSpec
     weights: Floats
 
 
@@ -54,7 +54,7 @@ def make_table(name: str, checkpoint: Path, spec: TableSpec, dim: int, folder: P
         raise ModelFormatError(f"{source} holds {int((~np.isfinite(weights)).sum())} weights that are NaN or infinite.")
     path = f"{name}/tokenizer.json"
     save_tokenizer(tokenizer, folder / path)
-    encoder = Encoder(
+    encoder = EncoderSpec(
         tokenizer=describe(folder, path),
         max_seq_length=length,
         max_positions=None,

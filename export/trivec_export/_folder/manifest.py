@@ -13,11 +13,11 @@ from trivec._model import manifest as manifest_module
 from trivec._model import manifest_file
 from trivec._model.checkpoint import Checkpoint
 from trivec._model.integrity import describe
-from trivec._model.manifest import Encoder, Manifest, Variant
+from trivec._model.manifest import EncoderSpec, Manifest, Variant
 from trivec._vectors.arrays import Floats
 from trivec_export._checkpoint.fetch import Fetched
 from trivec_export._checkpoint.query_table import Table
-from trivec_export._draft import Part
+from trivec_export._draft import Draft
 from trivec_export._gate.verify import record
 from trivec_export._request import Request, Verdicts
 
@@ -30,7 +30,7 @@ def manifest_of(
     fetched: Fetched,
     checkpoint: Checkpoint,
     folder: Path,
-    parts: Mapping[str, Part],
+    parts: Mapping[str, Draft],
     tables: Mapping[str, Table],
     arrays: Mapping[str, Floats],
 ) -> Manifest:
@@ -66,7 +66,7 @@ def manifest_of(
     )
 
 
-def dim_of(parts: Mapping[str, Part]) -> int:
+def dim_of(parts: Mapping[str, Draft]) -> int:
     """Numbers of a dense vector, or terms of a sparse row."""
     references = [vectors for part in parts.values() for vectors in part.reference.values()]
     dims = {int(v.dense.shape[1]) for v in references if v.dense is not None}
@@ -92,7 +92,7 @@ def with_variants(
     variants: Mapping[str, Mapping[str, Variant]],
     cuda: Mapping[str, Variant | None] = types.MappingProxyType({}),
 ) -> Manifest:
-    encoders: dict[str, Encoder] = {
+    encoders: dict[str, EncoderSpec] = {
         name: dataclasses.replace(encoder, variants=variants.get(name, {}), cuda=cuda.get(name))
         for name, encoder in manifest.encoders.items()
     }

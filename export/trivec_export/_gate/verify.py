@@ -12,10 +12,10 @@ from trivec._gate.checks import Check, check_route
 from trivec._gate.figures import HEADS
 from trivec._loading.open_model import open_model
 from trivec._model.source import Folder
-from trivec_export._draft import Part
+from trivec_export._draft import Draft
 
 
-def verify(folder: Path, parts: Mapping[str, Part], precision: str, *, stored_as: str) -> dict[str, Check]:
+def verify(folder: Path, parts: Mapping[str, Draft], precision: str, *, stored_as: str) -> dict[str, Check]:
     """Encode the verification texts with the runtime: the worst route and head's figures for each encoder.
 
     Args:
@@ -57,7 +57,7 @@ def record(check: Check, status: str) -> dict[str, Any]:
     return entry
 
 
-def _check_ids(encoder: TextEncoder[Any], part: Part, route: str) -> None:
+def _check_ids(encoder: TextEncoder[Any], part: Draft, route: str) -> None:
     texts = [text.text for text in part.verification.texts]
     for text, ours, theirs in zip(texts, encoder.tokenize(texts, task=route), part.verification.ids, strict=True):
         if ours != theirs.tolist():

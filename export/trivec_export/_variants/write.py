@@ -9,7 +9,7 @@ from onnx import TensorProto
 from trivec._model.derived import NEEDS
 from trivec._model.integrity import describe
 from trivec._model.manifest import Variant
-from trivec_export._draft import Part
+from trivec_export._draft import Draft
 from trivec_export._graph.run import skeleton
 from trivec_export._graph.save import save_graph
 from trivec_export._graph.vocabulary_slices import chunk_pool
@@ -45,7 +45,7 @@ class Written(NamedTuple):
         return max(integer, key=lambda layer: layer.error, default=None)
 
 
-def write_variant(folder: Path, part: Part, precision: str) -> Written:
+def write_variant(folder: Path, part: Draft, precision: str) -> Written:
     """Convert a part's graph to a precision and write it, weights beside it, below `folder`.
 
     For fp16 a float32 graph that rounds as fp16 does is written below `folder / EMULATED`, for verification, and a
@@ -66,7 +66,7 @@ def write_variant(folder: Path, part: Part, precision: str) -> Written:
     return Written(variant, [], half.kept, *_write_cuda(folder, part, half.model, variant))
 
 
-def _write_cuda(folder: Path, part: Part, half: onnx.ModelProto, variant: Variant) -> tuple[Variant | None, str]:
+def _write_cuda(folder: Path, part: Draft, half: onnx.ModelProto, variant: Variant) -> tuple[Variant | None, str]:
     """Write the graph for CUDA over the weights of a written fp16 variant; None, and why, where there is none."""
     written = folder / variant.files[0].path
     outside = skeleton(half)  # the graph before its pooling was put into a loop, with the weights where they are

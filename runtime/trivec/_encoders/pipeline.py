@@ -10,7 +10,7 @@ import numpy.typing as npt
 from trivec._engine.mixed_feeds import POOLED, run_mixed
 from trivec._engine.session import Session
 from trivec._errors import InputError, ModelFormatError
-from trivec._model.manifest import ROWS, Encoder, Multi, Pooling, Sparse, Step
+from trivec._model.manifest import ROWS, EncoderSpec, Multi, Pooling, Sparse, Step
 from trivec._pooling.dense import apply_steps, pool_weights
 from trivec._pooling.heads import Wanted, finite_texts, pool_batch, term_weights, token_vectors
 from trivec._tokens.batch import Batch, Tokens
@@ -31,7 +31,7 @@ _LANE = 512  # tokens of a run beside others, at least, where its texts have so 
 class Pipeline:
     """From token ids to vectors."""
 
-    encoder: Encoder
+    encoder: EncoderSpec
     tokenizer: TokenReader
     session: Session | None
     """None for a route that needs no graph: a table of weights."""

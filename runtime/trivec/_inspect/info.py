@@ -8,7 +8,7 @@ from trivec._model import manifest as manifest_module
 from trivec._model import manifest_file
 from trivec._model.derived import derive
 from trivec._model.find import find
-from trivec._model.manifest import Encoder, Manifest, Pooling, Route, Step, Variant
+from trivec._model.manifest import EncoderSpec, Manifest, Pooling, Route, Step, Variant
 from trivec._model.source import Folder, Source
 from trivec._model.static_model import described
 
@@ -94,7 +94,7 @@ def _step(step: Step) -> str:
     return f"dense ({step.activation}{', residual' if step.residual else ''})"
 
 
-def _encoder(encoder: Encoder) -> str:
+def _encoder(encoder: EncoderSpec) -> str:
     limit = "no limit" if encoder.max_seq_length is None else f"{encoder.max_seq_length} tokens"
     parts = [f"max_seq_length {limit}"]
     if encoder.max_positions is not None:

@@ -9,7 +9,7 @@ from trivec._engine.approvals import is_approved
 from trivec._engine.devices import Device, device_of, parse_device
 from trivec._engine.session import check_available
 from trivec._errors import InputError, ModelNotFoundError, ProviderError
-from trivec._model.manifest import PRECISIONS, SIMILARITIES, Encoder, Manifest
+from trivec._model.manifest import PRECISIONS, SIMILARITIES, EncoderSpec, Manifest
 
 logger = logging.getLogger("trivec")
 _warned: set[str] = set()
@@ -91,7 +91,7 @@ def check_layout(manifest: Manifest, precision: str, device: Device, options: Lo
         )
 
 
-def graph_for(encoder: Encoder, precision: str, device: Device, layout: str) -> Encoder:
+def graph_for(encoder: EncoderSpec, precision: str, device: Device, layout: str) -> EncoderSpec:
     """The encoder, with the graph for CUDA in place of its fp16 variant where that is to be opened."""
     cuda = encoder.cuda
     if cuda is None or precision != "fp16" or layout == "rows":

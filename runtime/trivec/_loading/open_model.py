@@ -21,7 +21,7 @@ from trivec._model import manifest_file
 from trivec._model.derived import SENTENCE_OUTPUT, choose_output, derive, read_step_arrays
 from trivec._model.families import FAMILIES
 from trivec._model.find import find
-from trivec._model.manifest import ROWS, Encoder, Manifest, Route
+from trivec._model.manifest import ROWS, EncoderSpec, Manifest, Route
 from trivec._model.source import Source
 from trivec._model.static_model import STATIC
 from trivec._system.threads import available_threads
@@ -162,7 +162,7 @@ def _width(pipeline: Pipeline) -> int:
 def _pipeline(
     manifest: Manifest,
     route: Route,
-    encoder: Encoder,
+    encoder: EncoderSpec,
     tokenizer: TextTokenizer,
     session: Session | None,
     arrays: Mapping[str, Floats],

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from trivec._errors import ModelFormatError, ModelNotFoundError
 from trivec._model.checkpoint import read_checkpoint
 from trivec._model.hub import Repository
-from trivec._model.manifest import PRECISIONS, Encoder, FileRef, Manifest, Step, Variant
+from trivec._model.manifest import PRECISIONS, EncoderSpec, FileRef, Manifest, Step, Variant
 from trivec._model.modules import TransformerSpec
 from trivec._model.source import Source
 from trivec._model.static_model import EXTRA, static_manifest, static_spec
@@ -111,7 +111,7 @@ def rename_step_arrays(step: Step, weights: dict[str, npt.NDArray[np.float32]]) 
     return {f"{step.arrays}.{known[key]}": value.astype(np.float32) for key, value in weights.items() if key in known}
 
 
-def _encoder(source: Source, spec: TransformerSpec, names: list[str]) -> Encoder:
+def _encoder(source: Source, spec: TransformerSpec, names: list[str]) -> EncoderSpec:
     folder = PurePosixPath(spec.folder)
     tokenizer = (folder / "tokenizer.json").as_posix()
     if tokenizer not in names:
@@ -125,7 +125,7 @@ def _encoder(source: Source, spec: TransformerSpec, names: list[str]) -> Encoder
         if graph is not None:
             data = [name for name in names if name.startswith(graph) and name != graph]
             variants[precision] = Variant(tuple(FileRef(name) for name in (graph, *data)), needs=NEEDS[precision])
-    return Encoder(
+    return EncoderSpec(
         FileRef(tokenizer), spec.max_seq_length, spec.max_positions, variants, spec.truncation_side, spec.lower_case
     )
 

@@ -54,7 +54,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Encoder:
+class EncoderSpec:
     """A tokenizer and the graph variants that read its ids."""
 
     tokenizer: FileRef
@@ -142,7 +142,7 @@ class Manifest:
     family: str
     dim: int | None
     """Width of a vector before any truncation; None where the folder has no manifest: asked of the graph then."""
-    encoders: Mapping[str, Encoder]
+    encoders: Mapping[str, EncoderSpec]
     routes: Mapping[str, Route]
     default_route: str | None
     prompts: Mapping[str, str] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from trivec._model.manifest import (
     SPARSE_ACTIVATIONS,
     SPARSE_KINDS,
     STEPS,
-    Encoder,
+    EncoderSpec,
     Manifest,
     Route,
     Variant,
@@ -126,7 +126,7 @@ def _check_layout(variant: Variant, where: str, allowed: tuple[str, ...], requir
     require(variant.layout in allowed, f"{where}.layout is {variant.layout!r}; expected {' or '.join(allowed)}.")
 
 
-def _check_cuda(encoder: Encoder, cuda: Variant, where: str, require: Callable[[bool, str], None]) -> None:
+def _check_cuda(encoder: EncoderSpec, cuda: Variant, where: str, require: Callable[[bool, str], None]) -> None:
     """The graph for CUDA says what it reads, and stands beside the fp16 variant whose weights it has."""
     _check_layout(cuda, where, ("packed", "padded"), require)
     require(bool(cuda.files), f"{where}.files is empty.")

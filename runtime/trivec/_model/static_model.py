@@ -11,7 +11,7 @@ from typing import Any
 from trivec._errors import InputError, ModelFormatError
 from trivec._model.hub import Repository
 from trivec._model.json_files import join, read_list, read_object
-from trivec._model.manifest import SIMILARITIES, Encoder, FileRef, Manifest, Pooling, Route, Step, Variant
+from trivec._model.manifest import SIMILARITIES, EncoderSpec, FileRef, Manifest, Pooling, Route, Step, Variant
 from trivec._model.modules import Module, read_steps
 from trivec._model.source import Folder, Source
 from trivec._model.tensor_files import Shape, read_shapes
@@ -117,7 +117,7 @@ def static_manifest(source: Source, spec: StaticSpec) -> Manifest:
     return Manifest(
         family=STATIC,
         dim=None,
-        encoders={"main": Encoder(FileRef(spec.tokenizer), spec.max_length, None, {}, add_special_tokens=False)},
+        encoders={"main": EncoderSpec(FileRef(spec.tokenizer), spec.max_length, None, {}, add_special_tokens=False)},
         routes={"default": Route("main", Pooling(("mean",)), spec.steps)},
         default_route="default",
         prompts={"query": "", "document": ""} | {k: v or "" for k, v in (settings.get("prompts") or {}).items()},

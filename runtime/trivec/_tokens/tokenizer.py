@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, normalizers
 
 from trivec._errors import InputError, ModelFormatError
-from trivec._model.manifest import Encoder
+from trivec._model.manifest import EncoderSpec
 from trivec._tokens.batch import Tokens
 from trivec._tokens.inputs import check_all_encodable
 
@@ -44,7 +44,7 @@ class TokenReader(Protocol):
 class TextTokenizer:
     """A tokenizer.json with padding off and truncation at the model's length."""
 
-    def __init__(self, path: Path, encoder: Encoder) -> None:
+    def __init__(self, path: Path, encoder: EncoderSpec) -> None:
         self._tokenizer = open_tokenizer(path)
         self._side = encoder.truncation_side
         self._adds_special = encoder.add_special_tokens

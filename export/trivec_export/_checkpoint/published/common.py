@@ -17,7 +17,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trivec._errors import InputError, ModelFormatError, ModelNotFoundError
+from trivec._errors import ModelFormatError, ModelNotFoundError
 
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
@@ -202,9 +202,3 @@ def write_native(out: Path, config: Mapping[str, Any], state: Mapping[str, Tenso
     out.mkdir(parents=True, exist_ok=True)
     save_file({name: x.contiguous() for name, x in state.items()}, out / "model.safetensors", {"format": "pt"})
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def check_other(folder: Path, out: Path) -> None:
-    """Raise InputError where a converter would write over the checkpoint itself."""
-    if out.resolve() == folder.resolve():
-        raise InputError(f"{out} is the folder of the checkpoint itself, expected another one to write to.")

@@ -19,13 +19,11 @@ from transformers.activations import ACT2FN
 
 from trivec._errors import ModelFormatError
 from trivec_export._checkpoint.published.common import (
-    check_other,
     check_parameters,
     is_number,
     native_shapes,
     read_config,
     refuse,
-    write_native,
 )
 from trivec_export._checkpoint.weights import read_weights
 
@@ -270,30 +268,23 @@ def _with_labels(native: Mapping[str, Any], weight: Tensor) -> dict[str, Any]:
 
 
 # --------------------------------------------------------------------------------------------------------- folders
-def convert(folder: Path, out: Path) -> None:
-    """Write config.json and model.safetensors of the native layout: AutoModel.from_pretrained(out) then loads it.
-
-    Args:
-        folder: config.json with model_type "new", and safetensors or a pickle that holds nothing but tensors.
-        out: another folder, made where it is not there.
+def native(
+    weights: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    task: str | None = None,  # noqa: ARG001 - no adapters
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Weights and config.json to the native ones.
 
     Raises:
-        InputError: both are one folder.
-        ModelNotFoundError: there is no config.json, or no weights.
         ModelFormatError: the native model does not compute this, or the weights are not those of the config.
     """
-    check_other(folder, out)
-    config = read_config(folder)
-    try:
-        native = native_config(config)
-        state = native_state(read_weights(folder), config)
-    except ModelFormatError as error:
-        raise ModelFormatError(f"{folder}: {error}") from error
+    found = native_config(config)
+    state = native_state(weights, config)
     if "classifier.weight" in state:
-        native = _with_labels(native, state["classifier.weight"])
-    if native["tie_word_embeddings"]:
+        found = _with_labels(found, state["classifier.weight"])
+    if found["tie_word_embeddings"]:
         state.pop("lm_head.decoder.weight", None)
-    write_native(out, native, state)
+    return found, state
 
 
 def token_weights_head(folder: Path) -> TokenHead | None:

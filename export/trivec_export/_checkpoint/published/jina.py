@@ -12,27 +12,21 @@ A converted checkpoint is the model of one task, with its adapters merged into t
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from trivec._errors import InputError, ModelFormatError
 from trivec_export._checkpoint.published.common import (
     Names,
     check_only,
-    check_other,
     check_parameters,
     check_sizes,
     native_shapes,
     positive,
-    read_config,
     refuse,
     renamed,
-    write_native,
 )
-from trivec_export._checkpoint.weights import read_weights
 
 MODEL = "jina_embeddings_v3"
 _DEFAULTS: dict[str, Any] = {
@@ -217,25 +211,13 @@ def _check_parts(parts: Mapping[str, Mapping[str, Tensor]], lora: Lora | None) -
 
 
 # --------------------------------------------------------------------------------------------------------- folders
-def convert(folder: Path, out: Path, task: str | None) -> None:
-    """Write config.json and model.safetensors of the native layout: AutoModel.from_pretrained(out) then loads it.
-
-    Args:
-        folder: config.json of the published layout, and weights that hold nothing but tensors.
-        out: another folder, made where it is not there.
-        task: whose adapters are merged; None: none.
+def native(
+    weights: Mapping[str, Tensor], config: Mapping[str, Any], task: str | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Weights, with the adapters of a task merged, and config.json to the native ones.
 
     Raises:
-        InputError: both are one folder, or there is no such task.
-        ModelNotFoundError: there is no config.json, or no weights.
+        InputError: there is no such task.
         ModelFormatError: the native model does not compute this, or the weights are not those of the config.
     """
-    check_other(folder, out)
-    config = read_config(folder)
-    try:
-        native = native_config(config)
-        with torch.no_grad():
-            state = native_state(read_weights(folder), config, task)
-    except ModelFormatError as error:
-        raise ModelFormatError(f"{folder}: {error}") from error
-    write_native(out, native, state)
+    return native_config(config), native_state(weights, config, task)

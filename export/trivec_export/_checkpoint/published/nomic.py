@@ -9,26 +9,20 @@ compute is refused: biases, RMS norms, other activations, experts (nomic-embed-t
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from trivec._errors import ModelFormatError
 from trivec_export._checkpoint.published.common import (
     Names,
     check_only,
-    check_other,
     check_parameters,
     check_sizes,
     native_shapes,
     positive,
-    read_config,
     refuse,
     renamed,
-    write_native,
 )
-from trivec_export._checkpoint.weights import read_weights
 
 _MODEL = "nomic_bert"
 _KEYS = {
@@ -139,19 +133,14 @@ def native_state(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict
     return found
 
 
-def convert(folder: Path, out: Path) -> None:
-    """Write config.json and model.safetensors of the native layout: AutoModel.from_pretrained(out) then loads it.
+def native(
+    weights: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    task: str | None = None,  # noqa: ARG001 - no adapters
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Weights and config.json to the native ones.
 
     Raises:
-        InputError: both are one folder.
-        ModelNotFoundError: there is no config.json, or no weights.
         ModelFormatError: the native model does not compute this, or the weights are not those of the config.
     """
-    check_other(folder, out)
-    config = read_config(folder)
-    try:
-        native = native_config(config)
-        state = native_state(read_weights(folder), config)
-    except ModelFormatError as error:
-        raise ModelFormatError(f"{folder}: {error}") from error
-    write_native(out, native, state)
+    return native_config(config), native_state(weights, config)

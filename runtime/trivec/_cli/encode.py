@@ -81,6 +81,10 @@ def _options(encoder: TextEncoder[Any], args: argparse.Namespace) -> dict[str, A
     given = [_DENSE_OPTIONS[name] for name, value in dense.items() if value not in (None, False, "float32")]
     if given:
         raise InputError(f"{', '.join(given)}: for models of dense vectors alone; this one is a {encoder!r}.")
+    if args.max_active_dims is None:
+        return common
+    if "max_active_dims" not in encoder.encode_options():
+        raise InputError(f"--max-active-dims is for sparse rows; {encoder!r} gives none.")
     return {**common, "max_active_dims": args.max_active_dims}
 
 

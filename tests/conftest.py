@@ -1,4 +1,4 @@
-"""Shared by all tests: where the real weights and the shared data are. What may skip: skips.py."""
+"""Shared by all tests: where the real weights and the shared data are. What may skip: support/skips.py."""
 
 import importlib.util
 import os
@@ -9,16 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.flag_embedding import FlagEmbedding
 
-if TYPE_CHECKING:
-    from tests.flag_embedding import FlagEmbedding
-else:
-    from flag_embedding import FlagEmbedding
-
-pytest_plugins = ["skips"]
+pytest_plugins = ["tests.support.skips"]
 
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 if CORES and (worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")):
@@ -123,7 +118,7 @@ def _cached(hub: Path, name: str) -> Path:
 def _sparse_models(hub: Path, minilm: Path) -> None:
     """What stands for SPLADE and BGE-M3 in the READMEs."""
     sys.path.insert(0, str(ROOT / "tests/export"))
-    from sparse_models import bge_m3, masked_lm
+    from tests.support.sparse_models import bge_m3, masked_lm
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(minilm)

@@ -2,15 +2,10 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-
-if TYPE_CHECKING:
-    from tests.flag_embedding import FlagEmbedding, read, write
-else:
-    from flag_embedding import FlagEmbedding, read, write
+from tests.support.flag_embedding import FlagEmbedding, read, write
 
 
 def environment(folder: Path, python: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from architectures import make
 from safetensors.torch import load_file, save_file
+from tests.support.architectures import make
 
 import trivec
 from trivec_export import _export, _request

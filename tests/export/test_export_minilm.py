@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from on_cpu import mixed_on_cpu
-from oracle import least_cosine, reference
+from tests.support.on_cpu import mixed_on_cpu
+from tests.support.oracle import least_cosine, reference
 
 import trivec
 from trivec._engine import approvals

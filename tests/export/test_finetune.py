@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from architectures import make
-from oracle import least_cosine
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
+from tests.support.architectures import make
+from tests.support.oracle import least_cosine
 
 import trivec
 

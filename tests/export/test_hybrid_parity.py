@@ -5,17 +5,18 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import sparse_models as made
 import torch
 import transformers as hf
-from on_cpu import mixed_on_cpu
 from scipy.sparse import csr_array
-from test_gte import MULTILINGUAL, Published, draw, write
+from tests.support import sparse_models as made
+from tests.support.flag_embedding import FlagEmbedding
+from tests.support.on_cpu import mixed_on_cpu
+from tests.support.published_gte import MULTILINGUAL, Published, draw, write
 
 import trivec
 from trivec._encoders.hybrid import HybridEncoder
@@ -28,9 +29,6 @@ from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
 from trivec.integrations import milvus
 from trivec_export._checkpoint.published.layouts import convert
-
-if TYPE_CHECKING:
-    from tests.flag_embedding import FlagEmbedding
 
 Floats = npt.NDArray[np.float32]
 LENGTH = 128  # the positions of the tiny BGE-M3

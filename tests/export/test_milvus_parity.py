@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from architectures import make
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Normalize, Pooling, Transformer
+from tests.support.architectures import make
 
 import trivec
 from trivec import _export

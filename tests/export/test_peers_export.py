@@ -17,18 +17,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import sparse_models as made
 import torch
-from architectures import make
 from numpy.testing import assert_allclose, assert_array_equal
 from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import quantize_dynamic
-from oracle import least_cosine, reference
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
-from test_export_modules import save_model
+from tests.support import sparse_models as made
+from tests.support.architectures import make
+from tests.support.oracle import least_cosine, reference
+from tests.support.save_model import save_model
 from transformers import AutoTokenizer, XLMRobertaModel
 
 import trivec

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import sparse_models as made
 import torch
-from on_cpu import mixed_on_cpu
 from scipy.sparse import csr_array
 from sentence_transformers import SparseEncoder as Oracle
 from sentence_transformers.base.modules import Router
 from sentence_transformers.base.modules.transformer import Transformer
 from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
+from tests.support import sparse_models as made
+from tests.support.on_cpu import mixed_on_cpu
 from transformers import PreTrainedTokenizerBase
 
 import trivec

@@ -20,7 +20,7 @@ import threading
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,6 +29,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from onnx import TensorProto, helper, numpy_helper
 from packaging.requirements import Requirement
+from tests.support.tiny_model import TinyModel
 
 import trivec
 from trivec import DenseEncoder, IntegrityError, ProviderError
@@ -38,9 +39,6 @@ from trivec._model import manifest as manifest_module
 from trivec._model import manifest_file
 from trivec._model.integrity import describe
 from trivec._model.manifest import Manifest, Variant
-
-if TYPE_CHECKING:
-    from tests.runtime.conftest import TinyModel
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["the cat sat on the mat", "", "A small RED boat", "dog " * 40, "blue river under the old tree", "bird"]

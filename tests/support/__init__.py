@@ -1,0 +1,1 @@
+"""What the tests share: small models, engines that are not there, references."""

@@ -32,12 +32,22 @@ def run(folder: Path, code: str, *options: str, shared: bool) -> tuple[int, str]
     (checkout / "pyproject.toml").write_text('[tool.pytest.ini_options]\nmarkers = ["gpu"]\n')
     (checkout / "test_one.py").write_text(f"import pytest\n\n{code}")
     (checkout / "test_two.py").write_text(ALWAYS)
-    command = [sys.executable, "-m", "pytest", "-p", "skips", "--strict-markers", "-p", "no:cacheprovider", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "tests.support.skips",
+        "--strict-markers",
+        "-p",
+        "no:cacheprovider",
+        *options,
+    ]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     done = subprocess.run(
         command,
         cwd=checkout,
-        env={**kept, "PYTHONPATH": str(Path(__file__).parent), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env={**kept, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -239,8 +239,8 @@ def test_row_04_memory_is_bounded_and_does_not_grow_with_new_lengths(wide: Path)
 
 QUOTA = """
 import contextlib, io, json, os, pathlib, sys, trivec
-from trivec._cli import main
-from trivec._threads import available_threads
+from trivec._cli.main import main
+from trivec._system.threads import available_threads
 
 available_threads.__defaults__ = (pathlib.Path(sys.argv[2]),)
 os.sched_getaffinity = lambda _: set(range(64))
@@ -524,13 +524,13 @@ KILLED = """
 import json, multiprocessing, os, pathlib, signal, sys, threading, time, trivec
 
 here = pathlib.Path(__file__).parent
-encode = trivec.DenseEncoder.encode
+run = trivec.DenseEncoder._run
 
-def stay(self, texts, **options):
-    if texts[0].startswith("stay"):
+def stay(self, texts, call):
+    if texts and texts[0].startswith("stay"):
         (here / str(os.getpid())).touch()
         time.sleep(300)  # longer than anybody waits
-    return encode(self, texts, **options)
+    return run(self, texts, call)
 
 def kill(pid):
     while not (here / str(pid)).exists():

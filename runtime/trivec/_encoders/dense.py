@@ -302,7 +302,7 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
         form: DenseForm = call.form
         dense, states = vectors.dense, vectors.colbert
         if states is not None:
-            made: list[Any] = list(states)
+            made: list[Any] = [tokens.copy() for tokens in states]  # a row that is kept must not keep its neighbours
             if form.output_value is None and dense is not None:
                 ids = self.tokenize(texts, prompt=call.prompt, task=call.route)
                 made = [

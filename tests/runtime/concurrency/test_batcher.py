@@ -513,7 +513,7 @@ def test_pickle_and_copy_are_refused(batcher: Batcher) -> None:
 def test_a_fork_is_refused(tiny_folder: Path) -> None:
     code = """
 import os, sys, trivec
-from trivec._batcher import Batcher
+from trivec._concurrency.batcher import Batcher
 with Batcher(trivec.load(sys.argv[1], device="cpu", threads=1)) as batcher:
     batcher.submit("a").result()
     child = os.fork()
@@ -541,7 +541,7 @@ with Batcher(trivec.load(sys.argv[1], device="cpu", threads=1)) as batcher:
 def test_the_interpreter_ends_with_everything_encoded(tiny_folder: Path) -> None:
     code = """
 import sys, trivec
-from trivec._batcher import Batcher
+from trivec._concurrency.batcher import Batcher
 batcher = Batcher(trivec.load(sys.argv[1], device="cpu", threads=1))
 last = [batcher.submit("a dog " * 20) for _ in range(5000)][-1]
 last.add_done_callback(lambda future: print(future.result().shape, flush=True))

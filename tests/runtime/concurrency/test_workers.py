@@ -359,7 +359,7 @@ class Program:
 def running(tmp_path: Path, last: str, guard: str = "if __name__ == '__main__':") -> Iterator[Program]:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM.format(guard=guard, last=last))
-    paths = os.pathsep.join([str(Path(trivec.__file__).parents[1]), str(Path(__file__).parent)])
+    paths = os.pathsep.join([str(Path(trivec.__file__).parents[1]), str(Path(__file__).parents[3])])
     process = subprocess.Popen(
         [sys.executable, "-W", "error", str(script)],
         env={**os.environ, "PYTHONPATH": paths},

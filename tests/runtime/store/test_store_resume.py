@@ -77,15 +77,15 @@ def _run(folder: str, path: Path, before: Callable[[], None] | None, report: Pat
     encoded = 0
     os.fsync = lambda fd: None  # noqa: ARG005 - 30 ms of a slow disk, and no kill needs it
     with trivec.load(folder, device="cpu", threads=1) as encoder:
-        original = type(encoder).encode
+        original = type(encoder)._run
 
-        def encode(self: Any, inputs: Any = None, *rest: Any, **given: Any) -> Any:
+        def run(self: Any, texts: Any, call: Any) -> Any:
             nonlocal encoded
-            encoded += len(getattr(inputs, "texts", inputs))
+            encoded += len(getattr(texts, "texts", texts))
             time.sleep(0.002)
-            return original(self, inputs, *rest, **given)
+            return original(self, texts, call)
 
-        type(encoder).encode = encode
+        type(encoder)._run = run
         if before is not None:
             before()
         written = store.write(path, encoder, TEXTS, window=WINDOW, **options)

@@ -556,7 +556,7 @@ def main():
 if __name__ == "__main__":
     main()
 else:  # a worker
-    trivec.DenseEncoder.encode = stay
+    trivec.DenseEncoder._run = stay
 """
 
 

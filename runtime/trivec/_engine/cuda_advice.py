@@ -24,18 +24,18 @@ _WINDOWS = re.compile(r'"((\w+?)(?:64)?_(\d+)\.dll)" which is missing', re.IGNOR
 _LOADED = re.compile(r"Failed to load ((?:lib)?(\w+?)(?:64)?(?:\.so\.|_)(\d+)\S*?):")  # preload_dlls of onnxruntime
 
 
-def explain(said: str, *, engine_cuda: str = "") -> str:
-    """What is missing and what to type, for what onnxruntime or the loader said; "" where it is nothing known.
+def explain(messages: str, *, engine_cuda: str = "") -> str:
+    """What is missing and what to type, by the messages of onnxruntime or the loader; "" where it is nothing known.
 
     Args:
-        said: one or several messages.
+        messages: one or several messages.
         engine_cuda: the CUDA version that onnxruntime was built with, where it tells ("12.8").
     """
     for pattern, advice in _ADVICE:
-        if match := re.search(pattern, said, re.IGNORECASE):
+        if match := re.search(pattern, messages, re.IGNORECASE):
             return advice(match)
     for library in (_LINUX, _WINDOWS, _LOADED):
-        if match := library.search(said):
+        if match := library.search(messages):
             return _missing(match, engine_cuda)
     return ""
 

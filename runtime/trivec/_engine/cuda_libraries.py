@@ -30,21 +30,21 @@ def _preload(ort: Engine) -> str:
     load = getattr(ort, "preload_dlls", None)
     if load is None or not {CUDA, "TensorrtExecutionProvider"} & set(ort.get_available_providers()):
         return ""
-    with captured() as heard:
+    with captured() as text:
         try:
             load()
         except Exception as error:  # noqa: BLE001 - a library that is not found is the session's to miss
             print(error)
-    return re.sub(r"\x1b\[\d*m", "", heard.getvalue()).strip()  # it prints warnings in yellow
+    return re.sub(r"\x1b\[\d*m", "", text.getvalue()).strip()  # it prints warnings in yellow
 
 
 @contextlib.contextmanager
 def captured() -> Iterator[io.StringIO]:
     """What this thread prints meanwhile; what others print goes where it always goes."""
-    heard = io.StringIO()
-    before, sys.stdout = sys.stdout, ThreadStdout(sys.stdout, heard, threading.get_ident())
+    text = io.StringIO()
+    before, sys.stdout = sys.stdout, ThreadStdout(sys.stdout, text, threading.get_ident())
     try:
-        yield heard
+        yield text
     finally:
         sys.stdout = before
 
@@ -52,12 +52,12 @@ def captured() -> Iterator[io.StringIO]:
 class ThreadStdout(io.TextIOBase):
     """A stdout that keeps one thread's words."""
 
-    def __init__(self, real: TextIO | None, heard: io.StringIO, thread: int) -> None:
-        self._real, self._heard, self._thread = real, heard, thread
+    def __init__(self, real: TextIO | None, text: io.StringIO, thread: int) -> None:
+        self._real, self._captured, self._thread = real, text, thread
 
     def write(self, text: str, /) -> int:
         """Keep the thread's text, pass on any other."""
-        stream = self._heard if threading.get_ident() == self._thread else self._real
+        stream = self._captured if threading.get_ident() == self._thread else self._real
         return len(text) if stream is None else stream.write(text)
 
     def flush(self) -> None:

@@ -51,7 +51,7 @@ def open_session(ort: Engine, files: Sequence[Path], wanted: Wanted) -> Opened:
     """
     providers = providers_of(wanted.device, wanted.providers, wanted.layout)
     _check_built_in(ort, wanted, providers)
-    said = preload(ort) if any(p.name != CPU for p in providers) else ""
+    messages = preload(ort) if any(p.name != CPU for p in providers) else ""
     options, keep_alive = _options(ort, files, wanted)
     on_cpu = providers[0].name == CPU
     try:
@@ -67,12 +67,12 @@ def open_session(ort: Engine, files: Sequence[Path], wanted: Wanted) -> Opened:
     except Exception as error:
         if on_cpu:
             raise ModelFormatError(f"onnxruntime {ort.__version__} cannot read {files[0]}: {error}") from error
-        why = why_not(ort, f"{error}\n{said}")
+        why = why_not(ort, f"{error}\n{messages}")
         reason = " ".join(str(error).split()).rstrip(".")
         raise ProviderError(f"{providers[0].name} does not start: {reason}. {why or _DOCTOR}") from error
     del keep_alive
     if session.get_providers()[0] != providers[0].name:
-        raise ProviderError(_fell_back(ort, session.get_providers()[0], wanted, providers[0].name, said))
+        raise ProviderError(_fell_back(ort, session.get_providers()[0], wanted, providers[0].name, messages))
     assigned = () if on_cpu else assigned_nodes(session)
     check_assigned(assigned, providers, wanted.providers is not None)
     return Opened(session, assigned)
@@ -91,13 +91,13 @@ def assigned_nodes(session: Any) -> tuple[Assigned, ...]:  # noqa: ANN401 - onnx
     return tuple(Assigned(str(g.ep_name), str(node.op_type)) for g in graphs for node in g.get_nodes())
 
 
-def why_not(ort: Engine, said: str) -> str:
-    """What is missing for CUDA and what to type, by what was said; "" where it is nothing known.
+def why_not(ort: Engine, messages: str) -> str:
+    """What is missing for CUDA and what to type, by these messages; "" where it is nothing known.
 
     Where nothing was said, the driver is asked whether there is a GPU at all.
     """
-    known = explain(said, engine_cuda=getattr(ort, "cuda_version", "") or "")
-    return known or ("" if said.strip() or cuda_count() else NO_GPU)
+    known = explain(messages, engine_cuda=getattr(ort, "cuda_version", "") or "")
+    return known or ("" if messages.strip() or cuda_count() else NO_GPU)
 
 
 def _check_built_in(ort: Engine, wanted: Wanted, providers: Sequence[Provider]) -> None:
@@ -112,13 +112,13 @@ def _check_built_in(ort: Engine, wanted: Wanted, providers: Sequence[Provider]) 
 _DOCTOR = "See what works here with: trivec doctor"
 
 
-def _fell_back(ort: Engine, to: str, wanted: Wanted, name: str, said: str) -> str:
+def _fell_back(ort: Engine, to: str, wanted: Wanted, name: str, messages: str) -> str:
     asked = f"device {str(wanted.device)!r} was asked for" if wanted.providers is None else f"{name} was asked for"
-    heard, why = "", ""
+    shown, why = "", ""
     if name == CUDA:
-        heard = " ".join(said.split())
-        why = why_not(ort, said) or "It has said why on stderr."
-    parts = (f"{asked}, but onnxruntime fell back to {to}.", heard and f"({heard})", why, _DOCTOR)
+        shown = " ".join(messages.split())
+        why = why_not(ort, messages) or "It has said why on stderr."
+    parts = (f"{asked}, but onnxruntime fell back to {to}.", shown and f"({shown})", why, _DOCTOR)
     return " ".join(part for part in parts if part)
 
 

@@ -19,11 +19,11 @@ def probe(ort: Engine) -> dict[str, str]:
         Provider name to "started", "falls back to <provider>", "opens, but runs nothing of a plain graph" or
         "error: <its message>"; behind CUDA's what is missing and what to type, where that is known.
     """
-    said = preload(ort)
+    messages = preload(ort)
     found = {name: _probe(ort, name) for name in ort.get_available_providers()}
     if found.get(CUDA, "started") != "started":
         error = found[CUDA] if found[CUDA].startswith("error") else ""
-        found[CUDA] = ". ".join(part for part in (found[CUDA].rstrip("."), why_not(ort, f"{error} {said}")) if part)
+        found[CUDA] = ". ".join(part for part in (found[CUDA].rstrip("."), why_not(ort, f"{error} {messages}")) if part)
     return found
 
 

@@ -22,7 +22,7 @@ from trivec._model.manifest import ROWS
 
 INSTALL = 'pip install "trivec[cpu]"   (or "trivec[gpu]" on a machine with an NVIDIA GPU)'
 _SMALL = 1 << 28
-_AHEAD = 2  # batches that the host prepares or finishes while the device runs
+_BATCHES_AHEAD = 2  # batches that the host prepares or finishes while the device runs
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Floats = npt.NDArray[np.float32]
@@ -95,7 +95,7 @@ class Session:
         bound = device.kind == "cuda" if bind is None else bind
         self.lanes = threads if device.kind == "cpu" and small and not bound else 1
         """Runs that are worth having side by side, each with one thread, in place of one run with all of them."""
-        self.ahead = _AHEAD if bound else 1
+        self.ahead = _BATCHES_AHEAD if bound else 1
         """Batches that are worth having under way: while the device runs one, the host works on another."""
         self.budget = budget or Budget()
         """Tokens that a run may hold, once memory has run out."""
@@ -211,9 +211,9 @@ def run_error(error: Exception, texts: int, tokens: int, device: Device) -> Prov
     """What to raise where a run of so many texts, the longest of so many tokens, failed."""
     place = "" if device.kind == "cpu" else f" on {device}"
     reason = " ".join(str(error).split()).rstrip(".")
-    said = f"onnxruntime cannot run {texts} texts of {tokens} tokens{place}: {reason}."
+    failed = f"onnxruntime cannot run {texts} texts of {tokens} tokens{place}: {reason}."
     if not is_memory_error(error):
-        return ProviderError(f"{said} Where the model has fewer positions, pass a smaller max_seq_length.")
+        return ProviderError(f"{failed} Where the model has fewer positions, pass a smaller max_seq_length.")
     ways = ["pass a smaller batch_size to encode"] if texts > 1 else []
     ways.append(f"set encoder.max_seq_length below {tokens}")
     if device.kind == "cuda":
@@ -221,7 +221,7 @@ def run_error(error: Exception, texts: int, tokens: int, device: Device) -> Prov
             "free what other processes hold (nvidia-smi shows them), or raise gpu_mem_limit where you gave one: "
             f'load(..., providers=[("{CUDA}", {{"gpu_mem_limit": BYTES}})])'
         )
-    return ProviderError(f"{said} Memory ran out, and these are as few texts as are tried. {'; or '.join(ways)}.")
+    return ProviderError(f"{failed} Memory ran out, and these are as few texts as are tried. {'; or '.join(ways)}.")
 
 
 def _onnxruntime() -> Engine:

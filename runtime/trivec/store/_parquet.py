@@ -86,8 +86,8 @@ def _schema(pa: ModuleType, head: Head) -> Any:  # noqa: ANN401 - pyarrow has no
         fields.append(pa.field("sparse", pa.struct(lists)))
     if layout.colbert_dim is not None:
         fields.append(pa.field("colbert", pa.list_(pa.list_(pa.float32()))))
-    said = {"version": 1, "fingerprint": head.fingerprint, "layout": asdict(layout)}
-    return pa.schema(fields, metadata={_KEY: json.dumps(said).encode()})
+    stated = {"version": 1, "fingerprint": head.fingerprint, "layout": asdict(layout)}
+    return pa.schema(fields, metadata={_KEY: json.dumps(stated).encode()})
 
 
 def _leaves(layout: Layout) -> Iterator[str]:
@@ -156,10 +156,10 @@ def open_parquet(path: Path) -> Contents:
             f"{path} was not written by trivec: its metadata does not say how its columns ({', '.join(names)}) are to "
             f"be read. Read it with: pyarrow.parquet.read_table({str(path)!r})"
         )
-    said = json.loads(metadata[_KEY])
-    if said.get("version") != 1:
+    stated = json.loads(metadata[_KEY])
+    if stated.get("version") != 1:
         raise InputError(f"{path} was written by a later version of trivec. Type: pip install --upgrade trivec")
-    head = Head(Layout(**said["layout"]), said["fingerprint"], rows)
+    head = Head(Layout(**stated["layout"]), stated["fingerprint"], rows)
     return Contents(head, lambda window: _blocks(path, head.layout, window))
 
 

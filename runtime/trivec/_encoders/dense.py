@@ -18,7 +18,7 @@ from trivec._pooling.heads import Wanted
 from trivec._tokens.inputs import as_texts, check_output_value
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.heads import HybridVectors
-from trivec._vectors.quantize import check_output_precision, quantize_vectors
+from trivec._vectors.quantize import check_output_precision, check_ranges, quantize_vectors
 from trivec._vectors.similarity import FUNCTIONS, as_rows
 from trivec._vectors.torch_tensors import as_tensor
 
@@ -281,22 +281,17 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
     # ---- helpers -------------------------------------------------------------------------------------------------
 
     def _call(self, **options: Any) -> Call:  # noqa: ANN401
-        check_output_precision(options["precision"])
-        check_output_value(options["output_value"])
+        precision, output, unit = options["precision"], options["output_value"], bool(options["normalize_embeddings"])
+        check_output_precision(precision)
+        check_output_value(output)
         width = self._width(self.truncate_dim if options["truncate_dim"] is None else options["truncate_dim"])
-        normalize_too, output = bool(options["normalize_embeddings"]), options["output_value"]
-        form = DenseForm(
-            output,
-            options["precision"],
-            normalize_too,
-            self._ranges(self._route(options["task"]), width, normalize_too),
-            options["convert_to_numpy"],
-            options["convert_to_tensor"],
-        )
-        if output == "sentence_embedding" and options["precision"] in ("int8", "uint8") and form.ranges is None:
-            quantize_vectors(np.zeros((0, width), dtype=np.float32), form.precision, None)  # raises
-        wanted = Wanted(dense=output != "token_embeddings", width=width, states=output != "sentence_embedding")
-        return self._checked(wanted, options, form=form)
+        ranges = None
+        if precision in ("int8", "uint8") and output == "sentence_embedding":
+            ranges = self._ranges(self._route(options["task"]), width, unit)
+            check_ranges(ranges, precision)
+        form = DenseForm(output, precision, unit, ranges, options["convert_to_numpy"], options["convert_to_tensor"])
+        wanted = Wanted(output != "token_embeddings", None, False, output != "sentence_embedding", width)
+        return self._checked(wanted, options, form)
 
     def _formed(self, vectors: HybridVectors, call: Call, texts: Sequence[str], single: bool) -> Any:  # noqa: ANN401
         form: DenseForm = call.form

@@ -70,18 +70,20 @@ class Pipeline:
             return self._of_nothing(len(batch), wanted, tokens), np.ones(len(batch), dtype=np.bool_)
         made = self._outputs(batch, wanted.dense, head, tokens, prompt_length)
         dense, terms, several = None, None, None
-        finite = np.ones(len(batch), dtype=np.bool_)  # (B,)
+        finite: list[npt.NDArray[np.bool_]] = []  # each (B,)
         if wanted.dense:
             dense = self.finish(made[_DENSE])[:, : wanted.width]
-            finite &= np.isfinite(dense).all(1)
+            finite.append(np.asarray(np.isfinite(dense).all(1)))
         if wanted.sparse is not None and head is not None:
             if head.output:
-                finite &= finite_texts(made[head.output], batch.offsets if head.kind == "lexical" else None)
+                finite.append(finite_texts(made[head.output], batch.offsets if head.kind == "lexical" else None))
             terms = term_weights(head, batch, made.get(head.output), self.arrays.get(head.array), wanted.sparse)
         if tokens is not None:
             several = token_vectors(tokens, batch, made[tokens.output])
-            finite &= finite_texts(several.vectors, several.offsets)
-        return HybridVectors(dense, terms, several), finite
+            finite.append(finite_texts(several.vectors, several.offsets))
+        if len(finite) == 1:
+            return HybridVectors(dense, terms, several), finite[0]
+        return HybridVectors(dense, terms, several), np.all([np.ones(len(batch), dtype=np.bool_), *finite], axis=0)
 
     def each(
         self, tokens: Tokens, wanted: Wanted, prompt_length: int, budget: int
@@ -99,9 +101,7 @@ class Pipeline:
         if wanted.sparse is not None and self.sparse is not None and self.sparse.kind == "splade":
             most = max(1, _ROW_NUMBERS // self.sparse.dim)
 
-        def run(pipeline: Pipeline, rows: Rows) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
-            return pipeline.represent(tokens.take(rows), wanted, prompt_length)
-
+        run = partial(_represent_rows, tokens, wanted, prompt_length)
         if session is None:
             batches = plan(lengths, budget, most)
             return zip(batches, map(partial(run, self), batches), strict=True)
@@ -196,6 +196,12 @@ class Pipeline:
             raise InputError("this route runs no graph, so there are no token embeddings.")
         one = np.ones((1, 1), dtype=np.int64)
         return int(self.session.run_all(one, (self.output,))[0].shape[-1])
+
+
+def _represent_rows(
+    tokens: Tokens, wanted: Wanted, prompt_length: int, pipeline: Pipeline, rows: Rows
+) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
+    return pipeline.represent(tokens.take(rows), wanted, prompt_length)
 
 
 def check_arrays(steps: tuple[Step, ...], arrays: Mapping[str, Floats]) -> None:

@@ -215,25 +215,26 @@ class TextEncoder(LoadedModel, Generic[V]):
     # ---- from texts to vectors -----------------------------------------------------------------------------------
 
     def _checked(
-        self, wanted: Wanted, options: Mapping[str, Any], *, form: object = None, unnormalized: bool = False
+        self, wanted: Wanted, options: Mapping[str, Any], form: object = None, *, unnormalized: bool = False
     ) -> Call:
         """The options that all kinds of encoders share, checked."""
-        devices = device_list(options["device"])
-        self._check_run(None if devices is not None else options["device"], options["batch_size"])
-        if options["on_overflow"] not in ("truncate", "error"):
-            raise InputError(f"on_overflow {options['on_overflow']!r} is not one of 'truncate', 'error'.")
+        device, overflow = options["device"], options["on_overflow"]
+        devices = None if device is None else device_list(device)
+        self._check_run(None if devices is not None else device, options["batch_size"])
+        if overflow not in ("truncate", "error"):
+            raise InputError(f"on_overflow {overflow!r} is not one of 'truncate', 'error'.")
         return Call(
-            route=self._route(options["task"]),
-            prompt=self.prompt_text(options["prompt"], options["prompt_name"]),
-            wanted=wanted,
-            batch_size=int(options["batch_size"]),
-            on_overflow=options["on_overflow"],
-            show_progress_bar=options["show_progress_bar"],
-            unnormalized=unnormalized,
-            form=form,
-            pool=options["pool"],
-            devices=devices,
-            chunk_size=options["chunk_size"],
+            self._route(options["task"]),
+            self.prompt_text(options["prompt"], options["prompt_name"]),
+            wanted,
+            int(options["batch_size"]),
+            overflow,
+            options["show_progress_bar"],
+            unnormalized,
+            form,
+            options["pool"],
+            devices,
+            options["chunk_size"],
         )
 
     def _run(self, texts: Sequence[str] | Ready, call: Call) -> HybridVectors:

@@ -96,9 +96,12 @@ class Collector:
         """The representations of the texts `rows` (B,), and whether each is finite, (B,)."""
         self.finite[rows] = finite
         if made.dense is not None:
-            if self._dense is None:
+            if self._dense is None and len(rows) == len(self.finite) == 1:
+                self._dense = made.dense
+            elif self._dense is None:
                 self._dense = np.empty((len(self.finite), *made.dense.shape[1:]), dtype=np.float32)
-            self._dense[rows] = made.dense
+            if self._dense is not made.dense:
+                self._dense[rows] = made.dense
         if made.sparse is not None or made.colbert is not None:
             self._rest.append(HybridVectors(None, made.sparse, made.colbert))
             self._order.append(rows)

@@ -26,6 +26,16 @@ def quantization_steps(ranges: Floats) -> Floats:
     return np.where(steps == 0, np.float32(1), steps)
 
 
+def check_ranges(ranges: Floats | None, precision: str) -> Floats:
+    """The value ranges of a call, or InputError where there are none."""
+    if ranges is None:
+        raise InputError(
+            f"precision={precision!r} needs the value ranges that `trivec export` stores, and there are none for this "
+            "call. Encode to float32 and quantize with ranges of your own corpus, or use 'binary'."
+        )
+    return ranges
+
+
 def quantize_vectors(
     vectors: npt.NDArray[np.floating[Any]], precision: str, ranges: Floats | None
 ) -> npt.NDArray[np.generic]:
@@ -46,11 +56,7 @@ def quantize_vectors(
         return np.packbits(vectors > 0, axis=-1)
     if precision == "binary":
         return (np.packbits(vectors > 0, axis=-1).astype(np.int16) - 128).astype(np.int8)
-    if ranges is None:
-        raise InputError(
-            f"precision={precision!r} needs the value ranges that `trivec export` stores, and there are none for this "
-            "call. Encode to float32 and quantize with ranges of your own corpus, or use 'binary'."
-        )
+    ranges = check_ranges(ranges, precision)
     levels = np.clip(np.floor((vectors - ranges[0]) / quantization_steps(ranges)), 0, 255)  # (N, D)
     quantized: npt.NDArray[np.generic] = (
         levels.astype(np.uint8) if precision == "uint8" else (levels - 128).astype(np.int8)

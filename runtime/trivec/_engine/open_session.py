@@ -1,6 +1,6 @@
 """Opening a graph with the providers that were asked for, and no other in their place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ from trivec._model.manifest import ROWS
 from trivec._system.nvidia import cuda_count
 
 _LARGE = 1 << 30
+DISABLED_OPTIMIZERS = "optimization.disable_specified_optimizers"
+"""The entry of a session's options that names what onnxruntime must not fuse, with ; between."""
 
 
 class Wanted(NamedTuple):
@@ -26,6 +28,10 @@ class Wanted(NamedTuple):
     providers: tuple[Provider, ...] | None = None
     """Given by hand, best first; None: those of the device."""
     layout: str = ROWS
+    profile: Path | None = None
+    """What the file of a profile begins with; None: there is none."""
+    options: Callable[[Any], None] | None = None
+    """Changes onnxruntime's SessionOptions after they are set; None: they stay."""
 
 
 class Opened(NamedTuple):
@@ -52,16 +58,13 @@ def open_session(ort: Engine, files: Sequence[Path], wanted: Wanted) -> Opened:
     providers = providers_of(wanted.device, wanted.providers, wanted.layout)
     _check_built_in(ort, wanted, providers)
     messages = preload(ort) if any(p.name != CPU for p in providers) else ""
-    options, keep_alive = _options(ort, files, wanted)
+    options, keep_alive = _options(ort, files, wanted, providers[0].name)
     on_cpu = providers[0].name == CPU
     try:
         session = ort.InferenceSession(
             str(files[0]),
             options,
             providers=[tuple(provider) for provider in providers],
-            # On a CPU, ORT's SkipLayerNormalization is several times slower than Add + LayerNormalization, and BiasGelu
-            # is slower than Add + Gelu.
-            disabled_optimizers=["SkipLayerNormFusion", "BiasGeluFusion"] if on_cpu else None,
             enable_fallback=0,  # else it prints, goes on with the CPU, and does so again when a run fails
         )
     except Exception as error:
@@ -125,8 +128,10 @@ def _fell_back(ort: Engine, to: str, wanted: Wanted, name: str, messages: str) -
 # ---- options ---------------------------------------------------------------------------------------------------------
 
 
-def _options(ort: Engine, files: Sequence[Path], wanted: Wanted) -> tuple[Any, list[npt.NDArray[np.uint8]]]:
-    """Session options, and buffers that must live until the session is made."""
+def _options(
+    ort: Engine, files: Sequence[Path], wanted: Wanted, provider: str
+) -> tuple[Any, list[npt.NDArray[np.uint8]]]:
+    """Session options for the first provider, and buffers that must live until the session is made."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = wanted.threads
     options.inter_op_num_threads = 1
@@ -138,6 +143,14 @@ def _options(ort: Engine, files: Sequence[Path], wanted: Wanted) -> tuple[Any, l
     # saves 7 % of a MiniLM's time and nothing that can be measured of a model this large.
     options.enable_cpu_mem_arena = sum(file.stat().st_size for file in files) < _LARGE
     options.log_severity_level = 4  # errors are raised; the same text on stderr helps nobody
+    if provider == CPU:
+        # There, ORT's SkipLayerNormalization is several times slower than Add + LayerNormalization, and BiasGelu is
+        # slower than Add + Gelu.
+        options.add_session_config_entry(DISABLED_OPTIMIZERS, "SkipLayerNormFusion;BiasGeluFusion")
+    if wanted.profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(wanted.profile)
+    if wanted.options is not None:
+        wanted.options(options)
     graph = files[0].resolve()
     scattered = [f for f in files[1:] if f.resolve().parent != graph.parent]
     if not scattered:

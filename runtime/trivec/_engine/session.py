@@ -69,6 +69,8 @@ class Session:
         layout: str = ROWS,
         bind: bool | None = None,
         budget: Budget | None = None,
+        profile: Path | None = None,
+        options: Callable[[Any], None] | None = None,
     ) -> None:
         """Open a graph.
 
@@ -81,6 +83,8 @@ class Session:
             layout: what the graph reads: "rows" of equal length, or other feeds ("packed", "padded").
             bind: whether runs go through buffers on the device and one thread; None: on CUDA.
             budget: tokens that a run may hold, shared with other sessions; None: one of its own.
+            profile: what the files of onnxruntime's profiles begin with, which `end_profiling` gives; None: none.
+            options: changes onnxruntime's SessionOptions, after trivec has set them; None: they stay.
 
         Raises:
             MissingExtraError: no onnxruntime is installed.
@@ -89,7 +93,8 @@ class Session:
         """
         ort = _onnxruntime()
         given = None if providers is None else tuple(providers)
-        self._session, self._assigned = open_session(ort, files, Wanted(device, threads, spin, given, layout))
+        wanted = Wanted(device, threads, spin, given, layout, profile, options)
+        self._session, self._assigned = open_session(ort, files, wanted)
         self.device, self.layout = device, layout
         small = sum(file.stat().st_size for file in files) < _SMALL
         bound = device.kind == "cuda" if bind is None else bind
@@ -100,6 +105,7 @@ class Session:
         self.budget = budget or Budget()
         """Tokens that a run may hold, once memory has run out."""
         self._files, self._lock, self._given = files, threading.Lock(), given
+        self._profile, self._options = profile, options
         self._narrow: Session | None = None
         self._executor: ThreadPoolExecutor | None = None
         self._partial = ort.RunOptions()
@@ -127,6 +133,11 @@ class Session:
         """Nodes of the graph by the provider that runs them; empty where this onnxruntime does not tell."""
         return shares(self._assigned or assigned_nodes(self._session))
 
+    def end_profiling(self) -> list[Path]:
+        """End the profiles that `profile` has begun, of this session and of its lanes; their files."""
+        sessions = [self, *([] if self._narrow is None else [self._narrow])]
+        return [Path(each._session.end_profiling()) for each in sessions if each._profile is not None]
+
     # ---- several batches ---------------------------------------------------------------------------------------------
 
     def side_by_side(self, work: Callable[["Session", Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -139,7 +150,9 @@ class Session:
         with self._lock:
             if self._narrow is None or self._executor is None:
                 narrow = partial(Session, self._files, device=self.device, threads=1, providers=self._given)
-                self._narrow = narrow(layout=self.layout, budget=self.budget)
+                # onnxruntime adds the second to a profile's name: one of the same beginning could be written over
+                profile = None if self._profile is None else self._profile.with_name(f"{self._profile.name}-lanes")
+                self._narrow = narrow(layout=self.layout, budget=self.budget, profile=profile, options=self._options)
                 self._executor = ThreadPoolExecutor(self.lanes, thread_name_prefix="trivec-lane")
         return self._executor.map(partial(work, self._narrow), items)
 

@@ -1,6 +1,6 @@
 """How long until the first vector: a fresh process each time, from its first line to `import trivec` and to a vector.
 
-    python benchmarks/cold_start.py FOLDER [--runs 15] [--threads 2]
+    python -m benchmarks.cold_start FOLDER [--runs 15] [--threads 2]
 
 Prints one line a variant: the median and the extremes, in seconds, of (a) import trivec and (b) import, load and encode
 one text. The operating system's file cache is warm after the first run, which is not counted.

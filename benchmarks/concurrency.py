@@ -10,14 +10,12 @@ concurrency-PRECISION.md and .jsonl.
 
 import argparse
 import asyncio
-import json
 import os
 import platform
 import statistics
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from benchmarks._table import Row, Table
+from benchmarks.harness.machine import cpu_name, now
+from benchmarks.harness.stats import turns
+from benchmarks.harness.tables import Row, Table, write
+from benchmarks.harness.venvs import ROOT
 
 import trivec
 from trivec._concurrency.batcher import Batcher
@@ -119,9 +120,8 @@ def measure(encoder: Any, callers: int, args: argparse.Namespace, texts: Sequenc
             rounds: dict[str, list[Round]] = {name: [] for name in pair}
             for way in pair.values():  # warm up
                 way(min(args.seconds, 0.3))
-            for number in range(args.rounds):
-                for name in list(pair) if number % 2 == 0 else reversed(list(pair)):
-                    rounds[name].append(pair[name](args.seconds))
+            for name in turns(list(pair), args.rounds):
+                rounds[name].append(pair[name](args.seconds))
             plain = next(iter(rounds.values()))
             rows += [_row(callers, kind, name, found, plain) for name, found in rounds.items()]
     return rows
@@ -144,12 +144,10 @@ def _row(callers: int, kind: str, name: str, found: Sequence[Round], plain: Sequ
 
 
 def _machine(args: argparse.Namespace, load: float) -> Table:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())
     files = manifest_file.read(args.folder).files(args.precision)
     rows: list[Row] = [
-        {"what": "CPU", "is": f"{cpu}, {os.cpu_count()} logical, {args.threads} threads"},
-        {"what": "date", "is": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")},
+        {"what": "CPU", "is": f"{cpu_name()}, {os.cpu_count()} logical, {args.threads} threads"},
+        {"what": "date", "is": now()},
         {
             "what": "versions",
             "is": f"Python {platform.python_version()}, onnxruntime {onnxruntime.__version__}, "
@@ -170,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-texts", type=int, default=64)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
     args = parser.parse_args(arguments)
     load = os.getloadavg()[0]
     texts = short_texts(4096)
@@ -185,13 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "the median of the rounds' ratios, with the least and the most. Latencies of all rounds together."
     )
     tables = [_machine(args, load), Table("concurrency", "Callers of one text", note, rows, {"texts/s": 0})]
-    text = "\n".join(["# Many callers of one encoder\n", *(table.markdown() for table in tables)])
-    print(text)
-    args.out.mkdir(parents=True, exist_ok=True)
-    stem = args.out / f"concurrency-{args.precision}"
-    stem.with_suffix(".md").write_text(text, encoding="utf-8")
-    lines = [json.dumps(record, ensure_ascii=False) for table in tables for record in table.records()]
-    stem.with_suffix(".jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(tables, "Many callers of one encoder", args.out, f"concurrency-{args.precision}")
 
 
 if __name__ == "__main__":

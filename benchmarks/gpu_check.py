@@ -26,14 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks import _ceiling, _gpu, _prepare, _process, _profile
-from benchmarks._contest import Contest, Field, Outcome, agreement
-from benchmarks._gpu import Model
-from benchmarks._report import Goal, goals
-from benchmarks._stats import percentiles, ratios, spread
-from benchmarks._table import Row, Table
-from benchmarks._venvs import ROOT, Failed, tidy
-from benchmarks._worker import Contender, encode
+from benchmarks.harness import ceiling, profile
+from benchmarks.harness.contest import Contest, Field, Outcome, agreement, text_set
+from benchmarks.harness.machine import PeakMemory, gpus, machine, torch_peer
+from benchmarks.harness.models import CHECKED, Model, checked_models
+from benchmarks.harness.scifact import texts_of
+from benchmarks.harness.stats import percentiles, ratios, spread
+from benchmarks.harness.tables import Goal, Row, Table, goals, write
+from benchmarks.harness.venvs import ROOT, SHARED, Failed, checkout, tidy
+from benchmarks.harness.worker import Contender, encode
 
 import trivec
 from trivec import TrivecError
@@ -55,7 +56,7 @@ class Check:
         """Look at the machine; nothing runs yet."""
         self.args, self.work = args, ROOT / "build/gpu-check" if args.work is None else args.work
         self.work.mkdir(parents=True, exist_ok=True)
-        self.gpus = _gpu.gpus()
+        self.gpus = gpus()
         self.place = Field(lambda _: Path(sys.executable), self.work, args.threads)
         self.steps: list[Row] = []
         self.tables: list[Table] = []
@@ -68,15 +69,15 @@ class Check:
     def run(self) -> None:
         """Every step; one that fails leaves the others alone."""
         self.step("providers", self.providers)
-        peer = "CUDA does not run" if self.why_not else _gpu.torch_peer(cuda=not self.rehearsal)
+        peer = "CUDA does not run" if self.why_not else torch_peer(cuda=not self.rehearsal)
         sizes = (64, 8, 32) if self.args.quick else (8192, 1024, 4096)
-        texts = _gpu.texts_of(self.args.data, sizes)
+        texts = texts_of(self.args.data, sizes)
         layers = 2 if self.args.quick else self.args.bge_layers
         tokenizers = (self.args.bert_tokenizer, self.args.xlmr_tokenizer)
         wanted = ["MiniLM"] if self.why_not else self.args.models
         for name in (name for name in self.args.models if name not in wanted):
             self.skip(name, str(self.why_not))
-        for model in _gpu.models(wanted, self.args.folder, self.work / "models", layers, tokenizers):
+        for model in checked_models(wanted, self.args.folder, self.work / "models", layers, tokenizers):
             if isinstance(model, Failed):
                 self.skip(model.command, model.said)
             else:
@@ -123,18 +124,18 @@ class Check:
     def profile(self, model: Model, load: Callable[[], Any], texts: list[str], strict: bool) -> str:
         """Run texts, and see where each operator ran."""
         with tempfile.TemporaryDirectory() as folder:
-            what, found = _profile.profile(load, texts[:64], Path(folder) / "run")
+            what, found = profile.profile(load, texts[:64], Path(folder) / "run")
         for route, kernels in found.items():
             name = f"{model.name}, {what}{'' if route == 'default' else f', {route}'}"
-            self.tables.append(_profile.table(f"profile {name}", f"Operators: {name}", kernels))
-            if strict and (lost := _profile.strays(kernels)):
+            self.tables.append(profile.operators(f"profile {name}", f"Operators: {name}", kernels))
+            if strict and (lost := profile.strays(kernels)):
                 raise Failed("profile", f"on the CPU: {', '.join(lost)}")
         return what
 
     def verify(self, model: Model) -> str:
         """`trivec verify` on the GPU, in a process of its own; this user's trivec remembers that it passed."""
         command = [sys.executable, "-m", "trivec", "verify", str(model.folder), "--device", self.args.device]
-        done = subprocess.run(command, capture_output=True, text=True, env=_gpu.environment(), check=False)
+        done = subprocess.run(command, capture_output=True, text=True, env=checkout("runtime", "export"), check=False)
         print(done.stdout, done.stderr, file=sys.stderr)
         if done.returncode:
             raise Failed("trivec verify", (done.stdout.strip() or done.stderr.strip()).splitlines()[-1])
@@ -160,11 +161,11 @@ class Check:
         """Everybody in turn: texts a second, one text, and whether they agree."""
         tokenizer = model.folder / "tokenizer.json"
         sets = {
-            kind: _prepare.text_set(kind, found, tokenizer, model.limit, model.shape, self.work / "texts" / model.name)
+            kind: text_set(kind, found, tokenizer, model.limit, model.shape, self.work / "texts" / model.name)
             for kind, found in texts.items()
         }
         products = self.work / "products" / model.name
-        _ceiling.write(products, model.shape.hidden, model.shape.inner, ("fp16", "fp32"), PRODUCTS)
+        ceiling.write(products, model.shape.hidden, model.shape.inner, ("fp16", "fp32"), PRODUCTS)
         quick, (kind, _, index) = self.args.quick, self.args.device.partition(":")
         device = {"provider": KINDS[kind], "device": kind, "index": index or "0"}
         with Contest(self.place, contenders, products, 0.05, device) as contest:
@@ -240,7 +241,7 @@ class Check:
         index = int(self.args.device.partition(":")[2] or 0)
         rows: list[Row] = []
         for contender in (c for c in contenders if not self.place.failed(c)):
-            with _gpu.PeakMemory(index) as peak, self.place.process(contender) as process:
+            with PeakMemory(index) as peak, self.place.process(contender) as process:
                 process.ask(encode(file, BATCHES[0]))
             rows.append({"engine": contender.name, "batch": BATCHES[0], "peak MiB": peak.mib})
             self.figures[f"{model.name} memory / {contender.name}"] = peak.mib
@@ -279,7 +280,7 @@ class Check:
         command = f"scripts/gpu-check{' --quick' if self.args.quick else ''}"
         note = "A check, not a result: few texts." if self.args.quick else "What ran, and on what."
         note += " A rehearsal on the CPU, which says nothing of CUDA." if self.rehearsal else ""
-        run = _process.machine(note, threads=self.args.threads, command=command)
+        run = machine(note, threads=self.args.threads, command=command)
         cards = ", ".join(f"{g.name}, driver {g.driver}, {g.memory:.0f} MiB" for g in self.gpus) or "none"
         run.rows.append({"what": "GPU", "is": cards})
         have = {
@@ -301,10 +302,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=ROOT / "build/demo/minilm", help="all-MiniLM-L6-v2, exported")
     parser.add_argument("--device", default="cuda:0", help="cuda, cuda:N, or cpu to rehearse (default: %(default)s)")
-    parser.add_argument("--models", type=lambda text: text.split(","), default=list(_gpu.MODELS), help="some of them")
-    parser.add_argument("--data", type=Path, default=_gpu.SHARED / "data/scifact", help="BEIR's SciFact, where it is")
+    parser.add_argument("--models", type=lambda text: text.split(","), default=list(CHECKED), help="some of them")
+    parser.add_argument("--data", type=Path, default=SHARED / "data/scifact", help="BEIR's SciFact, where it is")
     parser.add_argument("--bert-tokenizer", type=Path, help="folder with a bert's tokenizer.json (default: --folder)")
-    parser.add_argument("--xlmr-tokenizer", type=Path, default=_gpu.SHARED / "models/xlm-roberta-tokenizer")
+    parser.add_argument("--xlmr-tokenizer", type=Path, default=SHARED / "models/xlm-roberta-tokenizer")
     parser.add_argument("--bge-layers", type=int, default=24, help="of BGE-M3's shape (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of each engine")
     parser.add_argument("--quick", action="store_true", help="few texts: a check, not a result")
@@ -312,14 +313,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--allow-cpu", action="store_true", help="no failure where there is a GPU and CUDA does not start"
     )
     parser.add_argument("--work", type=Path, help="folder for models and vectors (default: build/gpu-check)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the report")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results", help="folder for the report")
     args = parser.parse_args(arguments)
     args.bert_tokenizer = args.bert_tokenizer or args.folder
     check = Check(args)
     try:
         check.run()
     finally:
-        _process.write(check.report(), "CUDA on this machine", args.out, f"gpu-check{'-quick' if args.quick else ''}")
+        write(check.report(), "CUDA on this machine", args.out, f"gpu-check{'-quick' if args.quick else ''}")
     return 1 if any(step["result"] == "FAILED" for step in check.steps) else 0
 
 

@@ -2,53 +2,53 @@
 
     python -m benchmarks.int8 FOLDER [--data ../shared/data/scifact] [--threads 2] [--pairs 9] [--quick] [--speed-only]
                               [--name int8] [--out DIR]
+    python -m benchmarks.int8 large [--layers 24] [--texts 64] [--fp32-share 0]
 
 Measures the cosine to fp32, nDCG@10 on BEIR SciFact, throughput and latency (the two variants in turn, ratio pair by
 pair), and where the time goes by kind of operator. Prints Markdown and writes it, with the same figures as JSON lines,
 to benchmarks/results/int8.md and int8.jsonl. --quick takes a subset and writes int8-quick.*: a check, not a result.
 --speed-only leaves accuracy and retrieval out: for a second kind of CPU, where the first one's vectors are known.
+
+large quantizes a model of BGE-M3's shape with random weights, and prints seconds, peak memory, and size on disk. It
+needs about 12 GB. The size depends on the shape alone, but for the layers that stay float32: with --fp32-share 0.1, as
+an export allows, up to 14 of the 144 may, and the search for them takes long.
 """
 
 import argparse
-import json
 import os
 import platform
 import random
-import shlex
+import resource
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import tokenizers
-from benchmarks._scifact import SciFact, cosine_ndcg, cosines, even_sample, interval, read, split_sentences
-from benchmarks._table import Row, Table
-from onnx import TensorProto, helper, numpy_helper
+from benchmarks.harness.machine import VECTORS, command_line, cpu_name, integer_kernels, now, vectors
+from benchmarks.harness.profile import PRECISIONS, Ids, Variant, compared, main_encoder, open_variant, ready_batches
+from benchmarks.harness.scifact import SciFact, cosine_ndcg, cosines, even_sample, interval, read, split_sentences
+from benchmarks.harness.tables import Row, Table, save
+from benchmarks.harness.venvs import ROOT, SHARED
 
 import trivec
 from trivec._encoders.dense import DenseEncoder
-from trivec._engine.devices import Device
-from trivec._engine.session import Session
 from trivec._model import manifest as manifest_module
 from trivec._model import manifest_file
 from trivec._model.integrity import sha256
-from trivec._model.manifest import EncoderSpec, Manifest
+from trivec._model.manifest import Manifest
 from trivec._system.threads import available_threads
 from trivec._tokens.tokenizer import TextTokenizer
 
-PRECISIONS = ("fp32", "int8")
-VECTORS = ("avx2", "avx512_vnni", "avx_vnni")  # the instruction sets that decide how fast an integer product is
 PUBLISHED_NDCG = 64.5  # nDCG@10 x 100 of all-MiniLM-L6-v2 on SciFact
+_LONGEST = 128  # tokens of a text of the large model
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
-Ids = npt.NDArray[np.int64]
 
 
 class Size(NamedTuple):
@@ -68,91 +68,29 @@ FULL = Size(10**9, 2000, 2000, 200, (450, 150), pairs=9, latency_calls=50, profi
 QUICK = Size(500, 300, 300, 32, (90, 30), pairs=3, latency_calls=20, profile_runs=5)
 
 
-@dataclass(frozen=True)
-class Model:
-    """One variant, open twice: behind `encode`, and as a session of its own for arrays that are ready."""
-
-    folder: Path
-    precision: str
-    description: EncoderSpec
-    encoder: DenseEncoder
-    session: Session
-    threads: int
-
-    @property
-    def files(self) -> list[Path]:
-        """The graph and its data."""
-        return [self.folder / ref.path for ref in self.description.variants[self.precision].files]
-
-    @property
-    def output(self) -> str:
-        """The graph output that is read."""
-        return self.description.variants[self.precision].output
-
-
-def open_model(folder: Path, precision: str, threads: int) -> Model:
-    """Open a variant on the CPU."""
-    encoder = trivec.load(folder, precision=precision, device="cpu", threads=threads)
-    description = main_encoder(encoder.manifest)
-    files = [folder / ref.path for ref in description.variants[precision].files]
-    return Model(
-        folder, precision, description, encoder, Session(files, device=Device("cpu"), threads=threads), threads
-    )
-
-
-def main_encoder(manifest: Manifest) -> EncoderSpec:
-    """The encoder behind the default route."""
-    return manifest.encoders[manifest.routes[manifest.default_route or next(iter(manifest.routes))].encoder]
-
-
 # ---- what was run, on what ---------------------------------------------------------------------------------------
 
 
 def run_table(args: argparse.Namespace, manifest: Manifest) -> Table:
     """The machine, the versions and the command."""
-    cpu = _cpu_info()
-    flags = set(cpu.get("flags", "").split())
+    modules = (trivec, onnxruntime, tokenizers, np)
     rows: list[Row] = [
-        {"what": "CPU", "is": cpu.get("model name", platform.machine())},
-        {
-            "what": "of avx2, avx512_vnni, avx_vnni it has",
-            "is": ", ".join(name for name in VECTORS if name in flags) or "none",
-        },
+        {"what": "CPU", "is": cpu_name()},
+        {"what": f"of {', '.join(VECTORS)} it has", "is": vectors()},
         {"what": "u8 x s8 products of onnxruntime", "is": integer_kernels()},
         {"what": "cores this process may use", "is": available_threads().count},
         {"what": "threads used", "is": args.threads},
         {"what": "load average at the start", "is": f"{os.getloadavg()[0]:.2f}"},
-        {"what": "date", "is": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")},
-        {"what": "command", "is": f"python -m benchmarks.int8 {shlex.join(_without_out(sys.argv[1:]))}"},
+        {"what": "date", "is": now()},
+        {"what": "command", "is": command_line("python -m benchmarks.int8", sys.argv[1:])},
         {"what": "Python", "is": platform.python_version()},
-        {
-            "what": "versions",
-            "is": ", ".join(f"{m.__name__} {m.__version__}" for m in (trivec, onnxruntime, tokenizers, np)),
-        },
+        {"what": "versions", "is": ", ".join(f"{m.__name__} {m.__version__}" for m in modules)},
         {"what": "exported with", "is": ", ".join(f"{k} {v}" for k, v in manifest.tools.items()) or "not recorded"},
         {"what": "max_seq_length", "is": str(main_encoder(manifest).max_seq_length)},
     ]
     if args.note:
         rows.append({"what": "note", "is": str(args.note)})
     return Table("run", "The run", "Everything below was measured in one process, in this order.", rows)
-
-
-def integer_kernels() -> str:
-    """Whether sums of u8 x s8 products are exact at full range here: measured, because CPU flags only promise it."""
-    depth = 64
-    graph = helper.make_graph(
-        [helper.make_node("MatMulInteger", ["x", "w"], ["y"])],
-        "worst",
-        [helper.make_tensor_value_info("x", TensorProto.UINT8, [None, depth])],
-        [helper.make_tensor_value_info("y", TensorProto.INT32, None)],
-        [numpy_helper.from_array(np.full((depth, 32), 127, np.int8), "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = int(session.run(None, {"x": np.full((8, depth), 255, np.uint8)})[0].max())
-    if found == 255 * 127 * depth:
-        return "exact at 255 x 127: the kernels of VNNI or Arm"
-    return "saturate at 255 x 127: the kernels of AVX2 or AVX512 without VNNI"
 
 
 def file_table(folder: Path, manifest: Manifest) -> Table:
@@ -254,32 +192,20 @@ def workloads(documents: Sequence[str], sentences: Sequence[str], size: Size) ->
     return {"short": even_sample(short, size.short), "long": even_sample(list(documents), size.long), "mixed": mixed}
 
 
-def ready_batches(tokenizer: TextTokenizer, documents: Sequence[str], sentences: Sequence[str]) -> dict[str, Ids]:
-    """Token ids of one long batch (8, 250) and one short batch (64, 14), cut from real texts."""
-    found = {}
-    for rows, length, texts in ((8, 250, documents), (64, 14, sentences)):
-        tokens = tokenizer(list(texts))
-        enough = np.flatnonzero(tokens.lengths >= length)[:rows]
-        if len(enough) < rows:
-            raise SystemExit(f"only {len(enough)} texts have {length} tokens, {rows} are needed.")
-        found[f"{rows} x {length}"] = np.stack([tokens.of(int(row))[:length] for row in enough])  # (B, S)
-    return found
-
-
 def speed_table(
-    models: Mapping[str, Model], loads: Mapping[str, list[str]], batches: Mapping[str, Ids], pairs: int
+    variants: Mapping[str, Variant], loads: Mapping[str, list[str]], batches: Mapping[str, Ids], pairs: int
 ) -> Table:
     """Throughput through `encode` and of the session alone."""
     tokenizer = TextTokenizer(
-        models["fp32"].folder / models["fp32"].description.tokenizer.path, models["fp32"].description
+        variants["fp32"].folder / variants["fp32"].description.tokenizer.path, variants["fp32"].description
     )
     rows = []
     for name, texts in loads.items():
-        calls = [_encode(models[p], texts) for p in PRECISIONS]
+        calls = [_encode(variants[p], texts) for p in PRECISIONS]
         rows.append(race_row("encode", name, len(texts), float(tokenizer(texts).lengths.mean()), race(calls, pairs)))
     for name, ids in batches.items():
         repeats = max(1, 8000 // ids.size)  # several runs, so that a timing is long against the clock and the scheduler
-        calls = [_run(models[p], ids, repeats) for p in PRECISIONS]
+        calls = [_run(variants[p], ids, repeats) for p in PRECISIONS]
         row = race_row("session", name, len(ids) * repeats, float(ids.shape[1]), race(calls, pairs))
         rows.append(row)
     note = (
@@ -290,12 +216,12 @@ def speed_table(
     return Table("speed", "Throughput", note, rows, {"mean tokens": 1, "fp32 texts/s": 1, "int8 texts/s": 1})
 
 
-def latency_table(models: Mapping[str, Model], texts: Sequence[str], size: Size) -> Table:
+def latency_table(variants: Mapping[str, Variant], texts: Sequence[str], size: Size) -> Table:
     """Milliseconds of one `encode` of one short text."""
     taken: dict[str, list[list[float]]] = {p: [] for p in PRECISIONS}
     for _ in range(size.pairs + 1):
         for precision in PRECISIONS:
-            taken[precision].append(_latencies(models[precision].encoder, texts[: size.latency_calls]))
+            taken[precision].append(_latencies(variants[precision].encoder, texts[: size.latency_calls]))
     ms = {p: np.array(blocks[1:]) * 1000 for p, blocks in taken.items()}  # (P, calls); the first block warms up
     ratios = np.median(ms["fp32"], axis=1) / np.median(ms["int8"], axis=1)  # (P,)
     rows: list[Row] = []
@@ -310,14 +236,14 @@ def latency_table(models: Mapping[str, Model], texts: Sequence[str], size: Size)
     return Table("latency", "Latency of one short text", note, rows)
 
 
-def _encode(model: Model, texts: list[str]) -> Callable[[], object]:
-    return lambda: model.encoder.encode(texts)
+def _encode(variant: Variant, texts: list[str]) -> Callable[[], object]:
+    return lambda: variant.encoder.encode(texts)
 
 
-def _run(model: Model, ids: Ids, repeats: int) -> Callable[[], object]:
+def _run(variant: Variant, ids: Ids, repeats: int) -> Callable[[], object]:
     def call() -> None:
         for _ in range(repeats):
-            model.session.run(ids, model.output)
+            variant.session.run(ids, variant.output)
 
     return call
 
@@ -332,55 +258,54 @@ def _latencies(encoder: DenseEncoder, texts: Sequence[str]) -> list[float]:
     return found[5:]
 
 
-# ---- where the time goes -----------------------------------------------------------------------------------------
+# ---- a large model ---------------------------------------------------------------------------------------------------
 
 
-def profile_table(models: Mapping[str, Model], name: str, ids: Ids, runs: int) -> Table:
-    """Time by kind of operator of both graphs, most of fp32 and int8 together first."""
-    found = {p: profile(models[p], ids, runs) for p in PRECISIONS}
-    total = {p: sum(ms for _, ms in ops.values()) for p, ops in found.items()}
-    kinds = sorted(
-        {*found["fp32"], *found["int8"]}, key=lambda op: -sum(found[p].get(op, (0, 0))[1] for p in PRECISIONS)
-    )
-    rows: list[Row] = []
-    for op in ["all", *kinds]:
-        row: Row = {"operator": op}
-        for p in PRECISIONS:
-            sums = (sum(n for n, _ in found[p].values()), total[p]) if op == "all" else found[p].get(op, (0, 0.0))
-            row |= {f"{p} nodes": sums[0], f"{p} ms": sums[1], f"{p} %": 100 * sums[1] / total[p]}
-        rows.append(row)
-    digits = {f"{p} %": 1 for p in PRECISIONS}
-    note = (
-        f"onnxruntime's profile of one batch of {name}, the mean of {runs} runs after 3 uncounted ones; profiling "
-        "itself costs a little, and what onnxruntime does between the operators is left out."
-    )
-    return Table(f"profile {name}", f"Where the time goes: {name} tokens", note, rows, digits)
+def large(arguments: Sequence[str]) -> None:
+    """Trace, quantize, save, and print a line for each."""
+    from benchmarks.harness.models import xlm_roberta_large
+
+    from trivec_export._graph.save import save_graph
+    from trivec_export._trace.trace import trace
+    from trivec_export._variants.int8.calibrate import pooled
+    from trivec_export._variants.int8.quantize import quantize
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.int8 large")
+    parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--texts", type=int, default=64)
+    parser.add_argument("--fp32-share", type=float, default=0.0)
+    options = parser.parse_args(arguments)
+    start = time.perf_counter()
+
+    def say(what: str) -> None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        print(f"{time.perf_counter() - start:7.1f} s, peak {peak:5.2f} GB: {what}", flush=True)
+
+    model = xlm_roberta_large(options.layers)
+    ids = random_ids(options.texts, model.config.vocab_size)
+    graph = trace(model, max_length=8192)
+    del model
+    say("traced")
+    quantized = quantize(graph, ids, max_fp32_share=options.fp32_share)
+    worst = max(quantized.layers, key=lambda layer: layer.error)
+    kept = sum(layer.precision == "fp32" for layer in quantized.layers)
+    say(f"quantized {len(quantized.layers)} layers, {kept} stay float32; worst: {worst.name} {worst.error:.3f}")
+    with tempfile.TemporaryDirectory() as folder:
+        files = save_graph(quantized.model, Path(folder) / "model_int8.onnx")
+        say(f"int8 is {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")
+    cosines = (pooled(quantized.model, ids[:8]) * pooled(graph, ids[:8])).sum(1)  # (8,)
+    say(f"cosine of mean-pooled vectors to float32: min {cosines.min():.5f}, mean {cosines.mean():.5f}")
 
 
-def profile(model: Model, ids: Ids, runs: int) -> dict[str, tuple[int, float]]:
-    """Nodes, and milliseconds of one run, of each kind of operator of the graph that onnxruntime has optimized."""
-    options = onnxruntime.SessionOptions()  # as trivec's session sets them, so that the same kernels run
-    options.intra_op_num_threads, options.inter_op_num_threads = model.threads, 1
-    options.enable_mem_pattern = False
-    options.enable_profiling = True
-    with tempfile.TemporaryDirectory() as scratch:
-        options.profile_file_prefix = str(Path(scratch) / "profile")
-        session = onnxruntime.InferenceSession(
-            str(model.files[0]),
-            options,
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=["SkipLayerNormFusion", "BiasGeluFusion"],
-        )
-        for _ in range(runs + 3):
-            session.run([model.output], {"input_ids": ids})
-        events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    start = sorted(e["ts"] for e in events if e["name"] == "model_run")[3]
-    found: dict[str, tuple[int, float]] = {}
-    for event in events:
-        if event["cat"] == "Node" and event["name"].endswith("_kernel_time") and event["ts"] >= start:
-            nodes, ms = found.get(event["args"]["op_name"], (0, 0.0))
-            found[event["args"]["op_name"]] = (nodes + 1, ms + event["dur"] / 1000)
-    return {op: (nodes // runs, ms / runs) for op, (nodes, ms) in found.items()}
+def random_ids(texts: int, vocabulary: int) -> list[Ids]:
+    """Rows (1, S) of random ids between <s> and </s>, S up to _LONGEST."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(texts):
+        ids = rng.integers(5, vocabulary, (1, int(rng.integers(4, _LONGEST + 1))))
+        ids[0, 0], ids[0, -1] = 0, 2
+        rows.append(ids)
+    return rows
 
 
 # ---- the whole ---------------------------------------------------------------------------------------------------
@@ -396,35 +321,35 @@ def measure(args: argparse.Namespace, manifest: Manifest, show: Callable[[Table]
     documents = even_sample(list(data.documents.values()), size.documents)
     sentences = [s for abstract in data.abstracts.values() for s in split_sentences(abstract)]
     sample = even_sample(sentences, size.sentences)
-    models = {p: open_model(args.folder, p, args.threads) for p in PRECISIONS}
+    variants = {p: open_variant(args.folder, p, args.threads) for p in PRECISIONS}
     if not args.speed_only:
-        measure_accuracy(args, manifest, models, documents, sample, data, show)
+        measure_accuracy(args, manifest, variants, documents, sample, data, show)
     loads = workloads(documents, sentences, size)
-    tokenizer = models["fp32"].folder / models["fp32"].description.tokenizer.path
-    batches = ready_batches(TextTokenizer(tokenizer, models["fp32"].description), documents, sample)
-    show(speed_table(models, loads, batches, size.pairs))
-    show(latency_table(models, loads["short"], size))
+    tokenizer = variants["fp32"].folder / variants["fp32"].description.tokenizer.path
+    batches = ready_batches(TextTokenizer(tokenizer, variants["fp32"].description), documents, sample)
+    show(speed_table(variants, loads, batches, size.pairs))
+    show(latency_table(variants, loads["short"], size))
     for name, ids in batches.items():
-        show(profile_table(models, name, ids, size.profile_runs))
+        show(compared(variants, name, ids, size.profile_runs))
     file_table(args.folder, manifest)  # again: nobody has put other files there meanwhile
 
 
 def measure_accuracy(
     args: argparse.Namespace,
     manifest: Manifest,
-    models: Mapping[str, Model],
+    variants: Mapping[str, Variant],
     documents: Sequence[str],
     sentences: Sequence[str],
     data: SciFact,
     show: Callable[[Table], None],
 ) -> None:
     """How near int8 is to fp32, and what that does to retrieval."""
-    document_vectors = {p: models[p].encoder.encode(list(documents)) for p in PRECISIONS}  # (N, D) each
-    sentence_vectors = {p: models[p].encoder.encode(list(sentences)) for p in PRECISIONS}  # (M, D) each
+    document_vectors = {p: variants[p].encoder.encode(list(documents)) for p in PRECISIONS}  # (N, D) each
+    sentence_vectors = {p: variants[p].encoder.encode(list(sentences)) for p in PRECISIONS}  # (M, D) each
     rows = [cosine_row("documents", *document_vectors.values()), cosine_row("sentences", *sentence_vectors.values())]
     note = (
         "documents: title and abstract. sentences: an even sample of the abstracts' sentences. "
-        f"{models['fp32'].encoder.truncated} of all these were longer than max_seq_length, and cut. The index of the "
+        f"{variants['fp32'].encoder.truncated} of all these were longer than max_seq_length, and cut. The index of the "
         "worst counts the texts in the corpus's order, from 0."
     )
     show(Table("cosine", "Cosine of int8 to fp32", note, rows, {"mean": 4, "1st percentile": 4, "min": 4}))
@@ -432,12 +357,15 @@ def measure_accuracy(
     if args.quick:
         show(Table("ndcg", "Retrieval", "Not measured: --quick encodes a part of the documents only.", []))
     else:
-        queries = {p: models[p].encoder.encode_query(list(data.queries.values())) for p in PRECISIONS}  # (Q, D) each
+        queries = {p: variants[p].encoder.encode_query(list(data.queries.values())) for p in PRECISIONS}  # (Q, D) each
         show(ndcg_table(data, queries, document_vectors))
 
 
 def main() -> None:
     """Measure, print and write."""
+    if sys.argv[1:2] == ["large"]:
+        large(sys.argv[2:])
+        return
     args = _arguments()
     shown: list[Table] = []
 
@@ -446,29 +374,25 @@ def main() -> None:
         print(table.markdown(), flush=True)
 
     measure(args, manifest_file.read(args.folder), show)
-    args.out.mkdir(parents=True, exist_ok=True)
-    stem = args.out / (f"{args.name}-quick" if args.quick else args.name)
+    name = f"{args.name}-quick" if args.quick else args.name
     title = "# int8 against fp32" + (" (--quick: a check, not a result)" if args.quick else "")
     text = "\n".join([f"{title}\n", *(table.markdown() for table in shown)])
-    stem.with_suffix(".md").write_text(text, encoding="utf-8")
-    lines = [json.dumps(record, ensure_ascii=False) for table in shown for record in table.records()]
-    stem.with_suffix(".jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"written: {stem.with_suffix('.md')} and {stem.with_suffix('.jsonl').name}")
+    save(text, [record for table in shown for record in table.records()], args.out, name)
+    print(f"written: {args.out / name}.md and {name}.jsonl")
 
 
 def _arguments() -> argparse.Namespace:
     """The command line; a message and status 2 where something that the run needs is not there."""
-    root = Path(__file__).resolve().parents[1]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a model folder with fp32 and int8")
-    parser.add_argument("--data", type=Path, default=root.parent / "shared/data/scifact", help="SciFact, BEIR's layout")
+    parser.add_argument("--data", type=Path, default=SHARED / "data/scifact", help="SciFact, BEIR's layout")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, help="timings of each variant a row (default 9; with --quick 3)")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--speed-only", action="store_true")
     parser.add_argument("--name", default="int8", help="of the files that are written")
     parser.add_argument("--note", help="a line for the report, such as how this onnxruntime was built")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
     args = parser.parse_args()
     if not (args.folder / manifest_module.FILE_NAME).is_file():
         parser.error(f"{args.folder} has no {manifest_module.FILE_NAME}. Type: trivec export MODEL {args.folder}")
@@ -477,23 +401,6 @@ def _arguments() -> argparse.Namespace:
     if not (args.data / "corpus.jsonl").is_file():
         parser.error(f"{args.data} has no corpus.jsonl. Pass --data with the folder of BEIR's SciFact.")
     return args
-
-
-def _without_out(arguments: Sequence[str]) -> list[str]:
-    """The arguments but for the folder that is written to: it decides no figure, and is a path of this machine."""
-    if "--out" not in arguments:
-        return list(arguments)
-    place = list(arguments).index("--out")
-    return [*arguments[:place], *arguments[place + 2 :]]
-
-
-def _cpu_info() -> dict[str, str]:
-    """The first processor's entry of /proc/cpuinfo; empty where there is none."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
-    except OSError:
-        return {}
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
 
 
 if __name__ == "__main__":

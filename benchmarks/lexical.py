@@ -13,21 +13,20 @@ Markdown and writes lexical.md and lexical.jsonl.
 import argparse
 import gc
 import importlib.util
-import json
 import os
 import platform
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from benchmarks import _scifact
-from benchmarks._report import Goal, goals
-from benchmarks._stats import ratios, spread
-from benchmarks._table import Row, Table
+from benchmarks.harness.machine import cpu_name, now
+from benchmarks.harness.scifact import read
+from benchmarks.harness.stats import ratios, spread, turns
+from benchmarks.harness.tables import Goal, Row, Table, goals, write
+from benchmarks.harness.venvs import ROOT
 
 from trivec import __version__
 from trivec.lexical import BM25
@@ -108,9 +107,8 @@ def seconds(run: Callable[[Work], Any], work: Work) -> float:
 def contest(work: Work, rounds: int, key: str, pair: dict[str, Callable[[Work], Any]]) -> tuple[list[Row], float]:
     """Rows for two engines that take turns, trivec first among them; and by how much trivec is faster."""
     found: dict[str, list[float]] = {name: [] for name in pair}
-    for number in range(rounds):
-        for name in list(pair) if number % 2 == 0 else reversed(list(pair)):
-            found[name].append(seconds(pair[name], work))
+    for name in turns(list(pair), rounds):
+        found[name].append(seconds(pair[name], work))
     mine, peer = found.values()
     ratio = spread(peer).median / spread(mine).median
     within = ratios(mine, peer)
@@ -128,13 +126,11 @@ def contest(work: Work, rounds: int, key: str, pair: dict[str, Callable[[Work], 
 
 def machine(args: argparse.Namespace, load: float, count: int) -> Table:
     """The machine, the versions, the command."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())
     packages = ("numpy", "scipy", "nltk", "pymilvus.model", "bm25s")
     listed = ", ".join(f"{name} {version(name)}" for name in packages)
     rows: list[Row] = [
-        {"what": "CPU", "is": f"{cpu}, {os.cpu_count()} logical; each engine runs in one thread"},
-        {"what": "date", "is": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")},
+        {"what": "CPU", "is": f"{cpu_name()}, {os.cpu_count()} logical; each engine runs in one thread"},
+        {"what": "date", "is": now()},
         {"what": "versions", "is": f"Python {platform.python_version()}, trivec {__version__}, {listed}"},
         {"what": "documents", "is": f"{count} of SciFact; {args.rounds} rounds, the engines in turn"},
     ]
@@ -156,11 +152,11 @@ def main() -> None:
     parser.add_argument("scifact", type=Path, help="folder with BEIR's SciFact")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--documents", type=int, default=None, help="only the first ones: a check, not a result")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
     args = parser.parse_args()
     load = os.getloadavg()[0]
     nltk_data()
-    documents = list(_scifact.read(args.scifact).documents.values())[: args.documents]
+    documents = list(read(args.scifact).documents.values())[: args.documents]
     work = prepare(documents)
     texts, texts_ratio = contest(
         work, args.rounds, "texts", {"trivec": ours_from_texts, "pymilvus.model": twin_from_texts}
@@ -184,12 +180,7 @@ def main() -> None:
             {"seconds": 3, "least": 3, "most": 3, "documents/s": 0},
         ),
     ]
-    text = "\n".join(["# BM25 on SciFact\n", *(table.markdown() for table in tables)])
-    print(text)
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "lexical.md").write_text(text, encoding="utf-8")
-    lines = [json.dumps(record, ensure_ascii=False) for table in tables for record in table.records()]
-    (args.out / "lexical.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write(tables, "BM25 on SciFact", args.out, "lexical")
 
 
 if __name__ == "__main__":

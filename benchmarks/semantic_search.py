@@ -10,24 +10,24 @@ less that before the first search, with all libraries and vectors loaded; each c
 
 import argparse
 import importlib
-import json
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from benchmarks import _process
-from benchmarks._process import Ask, machine, resident, write
-from benchmarks._report import Goal, goals
-from benchmarks._stats import ratios, spread
-from benchmarks._table import Row, Table
+from benchmarks.harness.engines import Engine, Options
+from benchmarks.harness.machine import machine
+from benchmarks.harness.stats import ratios, spread, turns
+from benchmarks.harness.tables import Goal, Row, Table, goals, write
+from benchmarks.harness.venvs import ROOT
+from benchmarks.harness.worker import Contender, Process, encode
 
-ENGINES = ("trivec", "sentence-transformers")
+ENGINES = {"trivec": "ours", "sentence-transformers": "theirs"}
+"""Names, and the functions here that open them."""
 GOALS = (
     *(
         Goal(
@@ -65,38 +65,35 @@ CASES = (
 )
 
 
-def worker(engine: str, folder: Path, case: Case, threads: int) -> None:
-    """Load the vectors, then search whenever a line comes; answers as JSON lines on stdout."""
-    queries, corpus = np.load(folder / "queries.npy")[: case.queries], np.load(folder / f"corpus-{case.dtype}.npy")
-    given: Any = (queries, corpus)
-    util: Any = importlib.import_module("trivec.util" if engine == "trivec" else "sentence_transformers.util")
-    if engine != "trivec":
-        import torch
+def ours(options: Options) -> Engine:
+    """The vectors of a case as arrays, and trivec.util to search them."""
+    return _engine(importlib.import_module("trivec.util"), options, lambda vectors: vectors)
 
-        torch.set_num_threads(threads)
-        given = tuple(torch.from_numpy(vectors) for vectors in given)
+
+def theirs(options: Options) -> Engine:
+    """The vectors of a case as tensors, and sentence_transformers.util to search them."""
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(options["threads"])
+    return _engine(importlib.import_module("sentence_transformers.util"), options, torch.from_numpy)
+
+
+def _engine(util: Any, options: Options, given: Callable[[Any], Any]) -> Engine:  # noqa: ANN401 - a module
+    """Searches the corpus for the queries, whatever texts it is handed."""
+    folder, case = Path(options["folder"]), Case(*options["case"])
+    queries = given(np.load(folder / "queries.npy")[: case.queries])
+    corpus = given(np.load(folder / f"corpus-{case.dtype}.npy"))
     function = getattr(util, case.score)
-    before = resident()
-    print(json.dumps({"ready": True}), flush=True)
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        hits = util.semantic_search(*given, top_k=case.top_k, score_function=function)
-        seconds = time.perf_counter() - start
-        ids = np.array([[hit["corpus_id"] for hit in found] for found in hits])  # (N, K)
-        np.savez(
-            folder / f"{engine}.npz", ids=ids, scores=np.array([[hit["score"] for hit in found] for found in hits])
-        )
-        print(json.dumps({"seconds": seconds, "above": resident(peak=True) - before}), flush=True)
 
+    def search(*_: object) -> Any:  # noqa: ANN401
+        return util.semantic_search(queries, corpus, top_k=case.top_k, score_function=function)
 
-@contextmanager
-def process(engine: str, folder: Path, case: Case, threads: int) -> Iterator[Ask]:
-    """A worker on `threads` cores, that has its vectors and waits."""
-    variables = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-    line = [sys.executable, "-m", "benchmarks.semantic_search", "--threads", str(threads)]
-    line += ["--worker", engine, str(folder), json.dumps(case)]
-    with _process.worker(line, variables, threads) as (_, ask):
-        yield ask
+    def arrays(hits: Any) -> dict[str, Any]:  # noqa: ANN401
+        return {
+            name: np.array([[hit[key] for hit in found] for found in hits])  # (N, K)
+            for name, key in (("ids", "corpus_id"), ("scores", "score"))
+        }
+
+    return Engine(search, search, arrays)
 
 
 def measure(case: Case, folder: Path, rounds: int, threads: int) -> Row:
@@ -104,23 +101,29 @@ def measure(case: Case, folder: Path, rounds: int, threads: int) -> Row:
     seconds: dict[str, list[float]] = {engine: [] for engine in ENGINES}
     above: dict[str, float] = {}
     with ExitStack() as stack:
-        asks = {engine: stack.enter_context(process(engine, folder, case, threads)) for engine in ENGINES}
+        running, before = {}, {}
+        for engine, opener in ENGINES.items():
+            options = {"folder": str(folder), "case": case, "threads": threads}
+            contender = Contender(engine, f"benchmarks.semantic_search:{opener}", "", options)
+            process = Process(contender, Path(sys.executable), threads, folder / f"{engine}.log", pinned=True)
+            running[engine] = stack.enter_context(process)
+            before[engine] = running[engine].load().resident
         for engine in ENGINES:
-            asks[engine]("search")
-        for number in range(rounds):
-            for engine in ENGINES if number % 2 == 0 else ENGINES[::-1]:
-                found = asks[engine]("search")
-                seconds[engine].append(found["seconds"])
-                above[engine] = found["above"]
-    ours, theirs = (np.load(folder / f"{engine}.npz") for engine in ENGINES)
-    ratio = statistics.median(seconds[ENGINES[1]]) / statistics.median(seconds[ENGINES[0]])
-    within = ratios(seconds[ENGINES[0]], seconds[ENGINES[1]])
+            running[engine].ask(encode(None))
+        for engine in turns(list(ENGINES), rounds):
+            found = running[engine].ask(encode(None, save=folder / f"{engine}.npz"))
+            seconds[engine].append(found["seconds"])
+            above[engine] = (found["peak"] - before[engine]) / 2**20
+    name, peer = ENGINES
+    a, b = (np.load(folder / f"{engine}.npz") for engine in ENGINES)
+    ratio = statistics.median(seconds[peer]) / statistics.median(seconds[name])
+    within = ratios(seconds[name], seconds[peer])
     row: Row = {"score": case.score, "corpus": case.dtype, "queries": case.queries, "top_k": case.top_k}
     row |= {f"{engine} ms": 1e3 * spread(seconds[engine]).median for engine in ENGINES}
     row |= {"x": ratio, "range": f"{within.low:.2f} to {within.high:.2f}"}
     row |= {f"{engine} MB": above[engine] for engine in ENGINES}
-    row |= {"same ids": f"{100 * np.mean(ours['ids'] == theirs['ids']):.1f}%"}
-    return row | {"score differs by": f"{np.abs(ours['scores'] - theirs['scores']).max():.1e}"}
+    row |= {"same ids": f"{100 * np.mean(a['ids'] == b['ids']):.1f}%"}
+    return row | {"score differs by": f"{np.abs(a['scores'] - b['scores']).max():.1e}"}
 
 
 def vectors(folder: Path, rows: int, dim: int) -> None:
@@ -141,13 +144,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=384)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
     args = parser.parse_args()
-    if args.worker:
-        engine, folder, case = args.worker
-        worker(engine, Path(folder), Case(*json.loads(case)), args.threads)
-        return
     command = f"python -m benchmarks.semantic_search --threads {args.threads} --rounds {args.rounds}"
     command += f" --rows {args.rows} --dim {args.dim}"
     head = machine("Two processes on the same cores, one at work at a time.", threads=args.threads, command=command)

@@ -8,23 +8,30 @@ as it is, round after round; ratios are of such neighbours, their median is show
 
 import argparse
 import json
-import os
 import random
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from benchmarks._process import machine, resident, write
-from benchmarks._scifact import even_sample, read, split_sentences
-from benchmarks._table import Row, Table
+from benchmarks.harness.engines import Engine, Options
+from benchmarks.harness.machine import machine
+from benchmarks.harness.profile import opening
+from benchmarks.harness.scifact import even_sample, read, split_sentences
+from benchmarks.harness.tables import Row, Table, write
+from benchmarks.harness.venvs import ROOT, SHARED
+from benchmarks.harness.worker import Contender, Process, encode, latency
 
-AS_IT_IS = "as trivec does"
+import trivec
+from trivec._engine.open_session import DISABLED_OPTIMIZERS
+from trivec._engine.session import Session
+
+AS_IT_IS, SHRUNK, ONE_RUN = "as trivec does", "arena shrunk after each run", "one run at a time"
+CALLS = 100  # of one text
 
 
 def _entry(key: str, value: str) -> Callable[[ort.SessionOptions], None]:
@@ -43,92 +50,76 @@ def _same_as_requested(options: ort.SessionOptions) -> None:
 
 VARIANTS: dict[str, Callable[[ort.SessionOptions], None]] = {
     AS_IT_IS: lambda _: None,
-    "with SkipLayerNormFusion": lambda _: None,  # an argument of the session: see _patch
-    "with BiasGeluFusion": lambda _: None,  # likewise
+    "with SkipLayerNormFusion": _entry(DISABLED_OPTIMIZERS, "BiasGeluFusion"),
+    "with BiasGeluFusion": _entry(DISABLED_OPTIMIZERS, "SkipLayerNormFusion"),
     "with memory patterns": _set("enable_mem_pattern", True),
     "without arena": _set("enable_cpu_mem_arena", False),
     "arena of kSameAsRequested": _same_as_requested,
-    "arena shrunk after each run": lambda _: None,  # an option of the run: see _patch
+    SHRUNK: lambda _: None,  # not of the session: see engine
     "without spinning": _entry("session.intra_op.allow_spinning", "0"),
     "spinning for 500 us": _entry("session.intra_op.spin_duration_us", "500"),
     "weights packed in parallel": _entry("session.prepack.enable_parallel", "1"),
     "finer blocks (dynamic_block_base 4)": _entry("session.dynamic_block_base", "4"),
-    "one run at a time": lambda _: None,  # of the encoder: see worker
-    **{f"batch_size {size}": lambda _: None for size in (8, 16, 64, 128)},
+    ONE_RUN: lambda _: None,  # likewise
+    **{f"batch_size {size}": lambda _: None for size in (8, 16, 64, 128)},  # of the call
 }
 
 
-def _patch(variant: str) -> None:
-    """Make trivec's sessions differ in one setting."""
-    from trivec._engine import open_session
+def engine(options: Options) -> Engine:
+    """Trivec with one setting of its sessions changed."""
+    variant = str(options["variant"])
 
-    made, session_of = open_session._options, ort.InferenceSession
+    def make(*files: Sequence[Path], **given: Any) -> Session:  # noqa: ANN401 - whatever the loader says
+        session = Session(*files, **given, options=VARIANTS[variant])
+        if variant == ONE_RUN:
+            session.lanes = 1
+        return session
 
-    def options_of(*arguments: Any) -> Any:  # noqa: ANN401 - onnxruntime has no types
-        options, buffers = made(*arguments)
-        VARIANTS[variant](options)
-        return options, buffers
-
-    def session(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
-        if variant.startswith("with ") and variant.endswith("Fusion"):
-            fusion = variant.removeprefix("with ")
-            named["disabled_optimizers"] = [name for name in named["disabled_optimizers"] if name != fusion]
-        return session_of(*arguments, **named)
-
-    setattr(open_session, "_options", options_of)  # noqa: B010 - a type of its own
-    ort.InferenceSession = session
-    if variant == "arena shrunk after each run":
-        run = session_of.run
-        shrink = ort.RunOptions()
+    if variant == SHRUNK:  # of each run, which no option of a session says
+        run, shrink = ort.InferenceSession.run, ort.RunOptions()
         shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        session_of.run = lambda self, outputs, feeds, _=None: run(self, outputs, feeds, shrink)
+        ort.InferenceSession.run = lambda self, outputs, feeds, _=None: run(self, outputs, feeds, shrink)
+    with opening(make):
+        encoder = trivec.load(
+            options["folder"], precision=options["precision"], device="cpu", threads=options["threads"]
+        )
+    return Engine(
+        lambda texts, batch: encoder.encode(texts, batch_size=batch or 32),
+        encoder.encode,
+        lambda found: {"dense": found},
+    )
 
 
-def worker(variant: str, folder: str, precision: str, threads: int, texts: list[str]) -> None:
-    """Measure one variant in this process; prints a JSON object."""
-    _patch(variant)
-    import trivec
-
-    start = time.perf_counter()
-    encoder = trivec.load(folder, precision=precision, device="cpu", threads=threads)
-    loaded = time.perf_counter() - start
-    if variant == "one run at a time":
-        for pipeline in encoder._pipelines.values():
-            pipeline.session.lanes = 1
-    size = int(variant.split()[1]) if variant.startswith("batch_size") else 32
-    encoder.encode(texts[:50], batch_size=size)
-    before = time.process_time()
-    start = time.perf_counter()
-    vectors = encoder.encode(texts, batch_size=size)
-    seconds, cpu = time.perf_counter() - start, time.process_time() - before
-    resting = resident()
-    before = time.process_time()
-    calls = []
-    for _ in range(100):
-        start = time.perf_counter()
-        encoder.encode("How do I reset my password?")
-        calls.append(time.perf_counter() - start)
-        time.sleep(0.01)  # calls come one by one: threads that spin go on spinning meanwhile
-    found = {"load": loaded, "seconds": seconds, "cpu": cpu, "rss": resting, "peak": resident(peak=True)}
-    found |= {"one": statistics.median(calls), "one cpu": (time.process_time() - before) / len(calls)}
-    print(json.dumps(found | {"sum": float(np.abs(vectors).sum())}))
+def measured(variant: str, args: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Seconds and megabytes of one variant, in a process of its own."""
+    options = {"folder": str(args.folder), "precision": args.precision, "threads": args.threads, "variant": variant}
+    contender = Contender(variant, "benchmarks.sessions:engine", "", options)
+    batch = int(variant.split()[1]) if variant.startswith("batch_size") else 32
+    with Process(contender, Path(sys.executable), args.threads, folder / "engine.log") as process:
+        loaded = process.load().seconds
+        process.ask(encode(folder / "first.json", batch))
+        many = process.ask(encode(folder / "texts.json", batch, folder / "vectors.npz"))
+        # calls come one by one: threads that spin go on spinning meanwhile
+        one = process.ask(latency(folder / "one.json", CALLS, pause=0.01))
+        peak = process.ask({"do": "peak"})["bytes"]
+    with np.load(folder / "vectors.npz") as saved:
+        found = {"sum": float(np.abs(saved["dense"]).sum())}
+    found |= {"load": loaded, "seconds": many["seconds"], "cpu": many["cpu"]}
+    found |= {"rss": many["resident"] / 2**20, "peak": peak / 2**20}
+    return found | {"one": statistics.median(one["seconds"]), "one cpu": one["cpu"] / CALLS}
 
 
 def main() -> None:
     """Run the variants in turn, and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    root = Path(__file__).resolve().parents[1]
     parser.add_argument("folder", type=Path)
     parser.add_argument("--precision", default="int8")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--data", type=Path, default=root.parent / "shared/data/scifact")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--variant", help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, default=SHARED / "data/scifact")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
+    parser.add_argument("--variants", help="some of them, with commas between (default: all)")
     args = parser.parse_args()
-    if args.variant:
-        worker(args.variant, str(args.folder), args.precision, args.threads, json.load(sys.stdin))
-        return
     command = f"python -m benchmarks.sessions --precision {args.precision}"
     head = machine("Processes one after the other.", threads=args.threads, command=command)
     corpus = read(args.data)
@@ -136,18 +127,15 @@ def main() -> None:
     texts = even_sample(sentences, 450) + even_sample(list(corpus.documents.values()), 150)
     random.Random(0).shuffle(texts)
 
-    def measured(variant: str) -> dict[str, float]:
-        line = [sys.executable, "-m", "benchmarks.sessions", str(args.folder), "--variant", variant]
-        line += ["--precision", args.precision, "--threads", str(args.threads)]
-        done = subprocess.run(line, input=json.dumps(texts), capture_output=True, text=True, check=True, env=os.environ)
-        found: dict[str, float] = json.loads(done.stdout)
-        return found
-
     rows: list[Row] = []
-    for variant in VARIANTS:
-        pairs = [(measured(AS_IT_IS), measured(variant)) for _ in range(args.rounds)]
-        rows.append(_row(variant, pairs))
-        print(rows[-1], file=sys.stderr)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name, listed in (("first", texts[:50]), ("texts", texts), ("one", ["How do I reset my password?"])):
+            (folder / f"{name}.json").write_text(json.dumps(listed), encoding="utf-8")
+        for variant in args.variants.split(",") if args.variants else VARIANTS:
+            pairs = [[measured(v, args, folder) for v in (AS_IT_IS, variant)] for _ in range(args.rounds)]
+            rows.append(_row(variant, pairs))
+            print(rows[-1], file=sys.stderr)
     note = (
         "450 sentences and 150 documents of SciFact in one call; the columns with x are ratios to trivec as it is in "
         "the process before (below 1 is better), the medians of the rounds. One text: p50 of 100 calls with a pause of "
@@ -157,7 +145,7 @@ def main() -> None:
     write([head, Table("sessions", "Settings", note, rows, digits)], "Session settings", args.out, "sessions")
 
 
-def _row(variant: str, pairs: list[tuple[dict[str, float], dict[str, float]]]) -> Row:
+def _row(variant: str, pairs: list[list[dict[str, float]]]) -> Row:
     def ratio(key: str) -> float:
         return statistics.median(b[key] / a[key] for a, b in pairs)
 

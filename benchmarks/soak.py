@@ -13,9 +13,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks._process import machine, resident, write
-from benchmarks._scifact import read
-from benchmarks._table import Row, Table
+from benchmarks.harness.machine import machine
+from benchmarks.harness.scifact import read
+from benchmarks.harness.serve import memory
+from benchmarks.harness.tables import Row, Table, write
+from benchmarks.harness.venvs import ROOT, SHARED
 
 import trivec
 
@@ -35,13 +37,12 @@ def texts(words: list[str], count: int) -> Iterator[str]:
 def main() -> None:
     """Encode, watch, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    root = Path(__file__).resolve().parents[1]
     parser.add_argument("folder", type=Path)
     parser.add_argument("--texts", type=int, default=100_000)
     parser.add_argument("--precision", default="int8")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--data", type=Path, default=root.parent / "shared/data/scifact")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--data", type=Path, default=SHARED / "data/scifact")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
     args = parser.parse_args()
     head = machine("One process.", threads=args.threads, command=f"python -m benchmarks.soak --texts {args.texts}")
     words = " ".join(read(args.data).documents.values()).split()
@@ -51,11 +52,12 @@ def main() -> None:
         for block in encoder.encode_iter(texts(words, args.texts), window=1000):
             done += len(block)
             if done % _EVERY == 0 or done == args.texts:
-                rows.append({"texts": done, "RSS MB": resident(), "seconds": time.perf_counter() - start})
+                rows.append({"texts": done, "RSS MB": memory() / 2**20, "seconds": time.perf_counter() - start})
     settled = [float(row["RSS MB"]) for row in rows if int(row["texts"]) * 5 >= args.texts]
+    peak = memory(peak=True) / 2**20
     note = (
         f"{args.texts:,} texts of 1 to {_LONGEST} words, {args.precision}, windows of 1,000. After the first fifth of "
-        f"them RSS lies between {min(settled):.0f} and {max(settled):.0f} MB; the peak is {resident(peak=True):.0f} MB."
+        f"them RSS lies between {min(settled):.0f} and {max(settled):.0f} MB; the peak is {peak:.0f} MB."
     )
     write([head, Table("rss", "Memory over time", note, rows, {"RSS MB": 1, "seconds": 0})], "Soak", args.out, "soak")
 

@@ -13,58 +13,33 @@ import random
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks import _process
-from benchmarks._process import Ask, machine, resident, write
-from benchmarks._scifact import read, split_sentences
-from benchmarks._stats import percentiles, ratios
-from benchmarks._table import Row, Table
+from benchmarks.harness.machine import machine
+from benchmarks.harness.scifact import read, split_sentences
+from benchmarks.harness.stats import percentiles, ratios
+from benchmarks.harness.tables import Row, Table, write
+from benchmarks.harness.venvs import ROOT, SHARED
+from benchmarks.harness.worker import Contender, Process, encode, latency
 
 ENGINES = ("trivec", "model2vec")
 CALLS = 200  # single texts of a round
 
 
-def worker(engine: str, folder: str) -> None:
-    """Open a model, then encode what comes: JSON lines on stdin, answers as JSON lines on stdout."""
-    start = time.perf_counter()
-    if engine == "trivec":
-        import trivec
-
-        encode = trivec.load(folder).encode
-    else:
-        from model2vec import StaticModel
-
-        encode = StaticModel.from_pretrained(folder).encode
-    encode(["one text"])
-    print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
-    for line in sys.stdin:
-        texts = json.loads(Path(json.loads(line)["texts"]).read_text(encoding="utf-8"))
-        before, cpu = time.perf_counter(), time.process_time()
-        vectors = encode(texts)
-        seconds, cpu = time.perf_counter() - before, time.process_time() - cpu
-        single = []
-        for text in texts[:: max(1, len(texts) // CALLS)][:CALLS]:
-            before = time.perf_counter()
-            encode(text)
-            single.append(time.perf_counter() - before)
-        np.save(json.loads(line)["save"], np.asarray(vectors, dtype=np.float32))
-        found = {"seconds": seconds, "cpu": cpu, "single": single, "peak": resident(peak=True)}
-        print(json.dumps(found), flush=True)
-
-
 @contextmanager
-def process(engine: str, folder: Path, threads: int) -> Iterator[tuple[float, Ask]]:
-    """A worker on `threads` cores: seconds until its first vector, and what asks it."""
-    variables = {"RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-    line = [sys.executable, "-m", "benchmarks.static", "--worker", engine, str(folder)]
-    with _process.worker(line, variables, threads) as (first, ask):
-        yield float(first["seconds"]), ask
+def process(engine: str, folder: Path, threads: int, work: Path) -> Iterator[tuple[float, Process]]:
+    """An engine's process on `threads` cores, and seconds until its first vector."""
+    first = work / "first.json"
+    first.write_text(json.dumps(["one text"]), encoding="utf-8")
+    contender = Contender(engine, engine, "", {"folder": str(folder)})
+    log = work / f"{engine}.log"
+    with Process(contender, Path(sys.executable), threads, log, pinned=True) as running:
+        seconds = running.load().seconds + float(running.ask(encode(first))["seconds"])
+        yield seconds, running
 
 
 def text_sets(data: Path, rounds: int) -> dict[str, list[list[str]]]:
@@ -111,23 +86,37 @@ def measure(folder: Path, sets: dict[str, list[list[str]]], work: Path, threads:
         found: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
         loads, furthest = {}, 0.0
         with ExitStack() as stack:
-            asks = {}
+            asked = {}
             for engine in ENGINES:
-                loads[engine], asks[engine] = stack.enter_context(process(engine, folder, threads))
+                loads[engine], asked[engine] = stack.enter_context(process(engine, folder, threads, work))
             for number, texts in enumerate(rounds):
-                file = work / "texts.json"
-                file.write_text(json.dumps(texts), encoding="utf-8")
-                order = ENGINES if number % 2 == 0 else ENGINES[::-1]
-                for engine in order:
-                    save = str(work / f"{engine}.npy")
-                    found[engine].append(asks[engine]({"texts": str(file), "save": save}))
-                a, b = (np.load(work / f"{engine}.npy") for engine in ENGINES)
+                files = _write(work / f"{name}-{number}", texts)
+                for engine in ENGINES if number % 2 == 0 else ENGINES[::-1]:
+                    found[engine].append(_round(asked[engine], files, work / f"{engine}.npz"))
+                a, b = (np.load(work / f"{engine}.npz")["dense"] for engine in ENGINES)
                 furthest = max(furthest, float(np.abs(a - b).max()))
         row = _throughput(folder.name, name, rounds, found)
         throughput.append(row)
         print(row, file=sys.stderr)
         others.append(_others(folder.name, name, loads, found, furthest))
     return throughput, others
+
+
+def _write(stem: Path, texts: list[str]) -> tuple[Path, Path, int]:
+    """Files of a round's texts and of those that are encoded alone, and how many these are."""
+    single = texts[:: max(1, len(texts) // CALLS)][:CALLS]
+    files = stem.with_suffix(".json"), stem.with_suffix(".single.json")
+    for file, listed in zip(files, (texts, single), strict=True):
+        file.write_text(json.dumps(listed), encoding="utf-8")
+    return *files, len(single)
+
+
+def _round(asked: Process, files: tuple[Path, Path, int], save: Path) -> dict[str, Any]:
+    """What a round took: seconds and CPU time of all texts, seconds of each single one, and the peak in MB."""
+    many = asked.ask(encode(files[0], save=save))
+    single = asked.ask(latency(files[1], files[2]))
+    peak = asked.ask({"do": "peak"})["bytes"] / 2**20
+    return {"seconds": many["seconds"], "cpu": many["cpu"], "single": single["seconds"], "peak": peak}
 
 
 def _throughput(model: str, name: str, rounds: Sequence[Sequence[str]], found: dict[str, list[dict[str, Any]]]) -> Row:
@@ -163,19 +152,14 @@ def _others(
 def main() -> None:
     """Measure every model, and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    shared = Path(__file__).resolve().parents[2] / "shared"
-    published = [shared / "models/potion-base-2M", shared / "models/model2vec-fixtures/test-model-vocab-quantized"]
+    published = [SHARED / "models/potion-base-2M", SHARED / "models/model2vec-fixtures/test-model-vocab-quantized"]
     parser.add_argument("folders", type=Path, nargs="*", default=published)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--wide", type=int, default=256, help="numbers in the vectors of the random models; 0: none")
-    parser.add_argument("--data", type=Path, default=shared / "data/scifact")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, default=SHARED / "data/scifact")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
     args = parser.parse_args()
-    if args.worker:
-        worker(*args.worker)
-        return
     command = f"python -m benchmarks.static --threads {args.threads} --rounds {args.rounds}"
     head = machine("Two processes on the same cores, one at work at a time.", threads=args.threads, command=command)
     sets = text_sets(args.data, args.rounds)

@@ -8,16 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks._contest import Contest, Field, Outcome, agreement
-from benchmarks._prepare import TextSet
-from benchmarks._report import Goal
-from benchmarks._scifact import read
-from benchmarks._stats import Shape, operations, percentiles, ratios, spread
-from benchmarks._table import Table
-from benchmarks._venvs import Failed
-from benchmarks._worker import Contender
-
-from benchmarks import _ceiling, _data, _report, _tables, _venvs
+from benchmarks.harness import ceiling, report, scifact, tables, venvs
+from benchmarks.harness.contest import Contest, Field, Outcome, TextSet, agreement
+from benchmarks.harness.stats import Shape, operations, percentiles, ratios, spread, turns
+from benchmarks.harness.tables import Goal, Table
+from benchmarks.harness.venvs import Failed
+from benchmarks.harness.worker import Contender, Process, encode, latency
 
 
 def test_ratios_are_taken_within_rounds() -> None:
@@ -26,6 +22,10 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert found == (2.0, 0.5, 3.0)
     with pytest.raises(ValueError, match="2 rounds of one engine and 1 of the other"):
         ratios([1.0, 2.0], [1.0])
+
+
+def test_turns_go_the_other_way_about_in_every_other_round() -> None:
+    assert list(turns(["a", "b", "c"], 3)) == [*"abc", *"cba", *"abc"]
 
 
 def test_percentiles_between_neighbours() -> None:
@@ -48,9 +48,9 @@ def test_operations_are_those_of_matrix_products_counted_one_by_one() -> None:
 
 def test_ceiling_is_the_fastest_shape_of_each_round() -> None:
     rounds = [{"fp32-1-2-3": 5.0, "fp32-9-2-3": 7.0, "int8-1-2-3": 4.0}, {"fp32-1-2-3": 6.0, "int8-1-2-3": 9.0}]
-    ceiling = _ceiling.best(rounds)
-    assert (ceiling.of("fp32"), ceiling.of("int8")) == ([7.0, 6.0], [4.0, 9.0])
-    assert np.isnan(_ceiling.best([{}]).fp32[0])
+    found = ceiling.best(rounds)
+    assert (found.of("fp32"), found.of("int8")) == ([7.0, 6.0], [4.0, 9.0])
+    assert np.isnan(ceiling.best([{}]).fp32[0])
 
 
 def _texts(tmp_path: Path) -> TextSet:
@@ -64,12 +64,12 @@ def _contender(name: str, precision: str = "fp32") -> Contender:
 def test_throughput_table_has_losing_rows_and_rows_that_could_not_run(tmp_path: Path) -> None:
     contenders = [_contender("trivec fp32"), _contender("trivec int8", "int8"), _contender("fast"), _contender("gone")]
     seconds = {"trivec fp32": [2.0, 4.0, 2.0], "trivec int8": [1.0, 1.0, 2.0], "fast": [1.0, 1.0, 1.0]}
-    ceiling = _ceiling.Ceiling(fp32=[100.0, 50.0, 50.0], int8=[200.0, 100.0, 100.0])
+    most = ceiling.Ceiling(fp32=[100.0, 50.0, 50.0], int8=[200.0, 100.0, 100.0])
     batches = dict.fromkeys(seconds, 0) | {"fast": 8}
-    outcome = Outcome(_texts(tmp_path), seconds, batches, ceiling, [], {"fast": {8: 1.0, 32: 1.5}})
+    outcome = Outcome(_texts(tmp_path), seconds, batches, most, [], {"fast": {8: 1.0, 32: 1.5}})
     place = Field(lambda _: tmp_path, tmp_path, 2, section="dense")
     place.fail(contenders[3], Failed("pip install gone", "ERROR: no gone"))
-    rows = {str(row["engine"]): row for row in _tables.throughput("key", outcome, contenders, place).rows}
+    rows = {str(row["engine"]): row for row in tables.throughput("key", outcome, contenders, place).rows}
     assert rows["fast"]["texts/s"] == 20.0
     assert (rows["fast"]["trivec fp32 x"], rows["fast"]["range of fp32"]) == (0.5, "0.25 to 0.50")
     assert rows["fast"]["note"] == "batch 32: 1.50 x its best time"
@@ -78,7 +78,7 @@ def test_throughput_table_has_losing_rows_and_rows_that_could_not_run(tmp_path: 
     assert rows["trivec fp32"]["share of ceiling %"] == 25.0  # of 25, 25 and 50
     assert rows["trivec int8"]["share of ceiling %"] == 25.0  # of 25, 50 and 25
     assert (rows["gone"]["texts/s"], rows["gone"]["note"]) == ("-", "could not run: ERROR: no gone")
-    assert _tables.failures(place).rows == [
+    assert tables.failures(place).rows == [
         {"section": "dense", "what": "gone", "command": "`pip install gone`", "what it said": "ERROR: no gone"}
     ]
 
@@ -90,14 +90,14 @@ def test_goals_say_met_missed_or_not_measured() -> None:
         Goal("c", "slow", "", ">=", 2.0),
         Goal("d", "fast", "missing", "<=", 1.0),
     ]
-    table = _report.goals({"fast": 2.0, "slow": 1.0}, wanted)
+    table = tables.goals({"fast": 2.0, "slow": 1.0}, wanted)
     assert [row["met"] for row in table.rows] == ["yes", "yes", "NO", "not measured"]
     assert [row["measured"] for row in table.rows] == [2.0, 0.5, 1.0, "-"]
 
 
 def test_report_is_written_as_markdown_and_as_json_lines(tmp_path: Path) -> None:
-    tables = [Table("run", "The run", "note", [{"what": "CPU", "is": "x"}]), Table("t", "T", "n", [{"a": 1.23456}])]
-    _report.write(tables, [{"measured": "throughput", "seconds": 1.5}], tmp_path, "bench", quick=True)
+    found = [Table("run", "The run", "note", [{"what": "CPU", "is": "x"}]), Table("t", "T", "n", [{"a": 1.23456}])]
+    report.write(found, [{"measured": "throughput", "seconds": 1.5}], tmp_path, "bench", quick=True)
     text = (tmp_path / "bench.md").read_text(encoding="utf-8")
     assert text.startswith("# trivec and its peers (--quick: a check, not a result)\n\n## The run\n")
     assert "![throughput](bench-throughput.png)" in text
@@ -108,8 +108,8 @@ def test_report_is_written_as_markdown_and_as_json_lines(tmp_path: Path) -> None
 
 
 def test_tidy_keeps_paths_and_addresses_of_the_machine_out() -> None:
-    said = f"{_venvs.ROOT}/build/x {_venvs.ROOT.parent}/shared {sys.prefix}/bin see https://host.example/simple a|b"
-    assert _venvs.tidy(said) == "build/x ../shared VENV/bin see (address) a/b"
+    said = f"{venvs.ROOT}/build/x {venvs.ROOT.parent}/shared {sys.prefix}/bin see https://host.example/simple a|b"
+    assert venvs.tidy(said) == "build/x ../shared VENV/bin see (address) a/b"
 
 
 def test_an_environment_that_cannot_be_made_says_what_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_an_environment_that_cannot_be_made_says_what_failed(monkeypatch: pytest
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(Failed) as caught:
-        _venvs.ensure("fastembed", tmp_path)
+        venvs.ensure("fastembed", tmp_path)
     assert caught.value.said == "ERROR: No matching distribution found"
     assert "-m pip install" in caught.value.command
     assert not list(tmp_path.rglob(".bench-state"))  # the next run tries again
@@ -132,8 +132,8 @@ def test_footprint_counts_packages_and_bytes_without_pip(tmp_path: Path) -> None
         (site / name).write_bytes(b"x" * size)
     (site / "two_words-2.5.1.dist-info").mkdir()
     (site / "two_words-2.5.1.dist-info/RECORD").write_bytes(b"xxx")
-    assert _venvs.footprint(tmp_path) == (8, 1)
-    assert _venvs.versions(tmp_path) == {"two-words": "2.5.1"}
+    assert venvs.footprint(tmp_path) == (8, 1)
+    assert venvs.versions(tmp_path) == {"two-words": "2.5.1"}
 
 
 def test_agreement_is_the_cosine_row_by_row(tmp_path: Path) -> None:
@@ -153,11 +153,11 @@ def test_hub_files_become_beirs_layout(tmp_path: Path) -> None:
     (hub / "corpus.jsonl.gz").write_bytes(gzip.compress((json.dumps(document) + "\n").encode()))
     (hub / "queries.jsonl").write_text('{"_id": "q", "text": "Claim.", "metadata": {}}\n', encoding="utf-8")
     (judged / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\t7\t1\n", encoding="utf-8")
-    _data.convert(hub, judged, tmp_path / "out")
-    found = read(tmp_path / "out")
+    scifact.convert(hub, judged, tmp_path / "out")
+    found = scifact.read(tmp_path / "out")
     assert (found.documents, found.queries, found.judgements) == ({"7": "T Body."}, {"q": "Claim."}, {"q": {"7": 1}})
     with pytest.raises(FileNotFoundError, match=r"no test in \.jsonl"):
-        _data.convert(hub, hub, tmp_path / "other")
+        scifact.convert(hub, hub, tmp_path / "other")
 
 
 def test_engines_take_turns_and_one_that_raises_leaves_the_rest_alone(tiny_folder: Path, tmp_path: Path) -> None:
@@ -179,3 +179,51 @@ def test_engines_take_turns_and_one_that_raises_leaves_the_rest_alone(tiny_folde
         assert saved["dense"].shape == (2, 12)
     measured = [record["measured"] for record in place.raw]
     assert measured == ["batch size"] * 2 + ["throughput"] * 2 + ["latency"] * 2
+
+
+def test_a_worker_says_what_it_took(tiny_folder: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.json"
+    texts.write_text(json.dumps(["a cat", "the dog ran", "a boat"]), encoding="utf-8")
+    contender = Contender("one", "trivec", "", {"folder": str(tiny_folder), "threads": 1})
+    with Process(contender, Path(sys.executable), 1, tmp_path / "log", pinned=True, memory=4 << 30) as process:
+        loaded = process.load()
+        many = process.ask(encode(texts, save=tmp_path / "vectors.npz"))
+        single = process.ask(latency(texts, 3, first=1, skip=1, pause=0.001))
+        assert process.ask({"do": "peak"})["bytes"] >= many["peak"] >= loaded.resident > 10_000_000
+    assert many["seconds"] > 0
+    assert many["resident"] > 10_000_000
+    assert len(single["seconds"]) == 3
+    with np.load(tmp_path / "vectors.npz") as saved:
+        assert saved["dense"].shape == (3, 12)
+
+
+def test_a_worker_dies_with_its_last_words(tmp_path: Path) -> None:
+    contender = Contender("one", "test_no_such_module:engine", "", {})
+    with Process(contender, Path(sys.executable), 1, tmp_path / "log") as process:
+        with pytest.raises(Failed, match="ModuleNotFoundError: No module named 'test_no_such_module'"):
+            process.load()
+        with pytest.raises(Failed, match="RuntimeError: encode before load"):
+            process.ask(encode(None))
+    with (
+        Process(contender, Path(sys.executable), 1, tmp_path / "log", memory=1 << 20) as process,
+        pytest.raises(Failed, match=r"status -?[0-9]+: .") as caught,
+    ):
+        process.load()
+    assert "python -P -m benchmarks.harness.serve cold test_no_such_module:engine" in caught.value.command
+
+
+def test_an_engine_of_a_command(tiny_folder: Path, tmp_path: Path) -> None:
+    """benchmarks.sessions opens trivec with one setting changed; the vectors stay the same."""
+    texts = tmp_path / "texts.json"
+    texts.write_text(json.dumps([f"a cat {'ran ' * (n % 9)}" for n in range(40)]), encoding="utf-8")
+    found = {}
+    for variant in ("as trivec does", "without arena", "arena shrunk after each run", "one run at a time"):
+        options = {"folder": str(tiny_folder), "precision": "fp32", "threads": 2, "variant": variant}
+        contender = Contender(variant, "benchmarks.sessions:engine", "", options)
+        with Process(contender, Path(sys.executable), 2, tmp_path / "log") as process:
+            process.load()
+            process.ask(encode(texts, 8, tmp_path / "vectors.npz"))
+        with np.load(tmp_path / "vectors.npz") as saved:
+            found[variant] = saved["dense"]
+    for vectors in found.values():
+        np.testing.assert_array_equal(vectors, found["as trivec does"])

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks._gpu import Model
-from benchmarks._venvs import ROOT, Failed
+from benchmarks.harness import machine, profile
+from benchmarks.harness.models import MINILM, Model, checked_models
+from benchmarks.harness.scifact import texts_of
+from benchmarks.harness.venvs import ROOT, Failed
 
 import trivec
-from benchmarks import _gpu, _prepare, _profile, gpu_check
+from benchmarks import gpu_check
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 SMI = """#!/bin/sh
@@ -88,8 +90,8 @@ def test_a_folder_that_is_not_there_is_skipped_with_what_to_type(tmp_path: Path)
 
 def test_peak_memory_is_above_what_was_in_use(card: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{card}{os.pathsep}{os.environ['PATH']}")
-    assert [gpu.name for gpu in _gpu.gpus()] == ["NVIDIA Test GPU"]
-    with _gpu.PeakMemory(0) as peak:
+    assert [gpu.name for gpu in machine.gpus()] == ["NVIDIA Test GPU"]
+    with machine.PeakMemory(0) as peak:
         while peak.mib < 1400:
             pass
     assert peak.mib % 700 == 0
@@ -101,14 +103,14 @@ def test_peak_memory_is_above_what_was_in_use(card: Path, monkeypatch: pytest.Mo
 def test_a_real_profile(tiny_folder: Path, tmp_path: Path) -> None:
     """Of the CPU: a Gather, a MatMul and a Tanh, each as often as there are runs."""
     load = lambda: trivec.load(tiny_folder, device="cpu", threads=1)  # noqa: E731
-    what, found = _profile.profile(load, ["a cat", "the dog ran", "a boat"], tmp_path / "run")
+    what, found = profile.profile(load, ["a cat", "the dog ran", "a boat"], tmp_path / "run")
     assert what == "cpu fp32"
     assert {(k.op, k.provider, k.runs) for k in found["default"]} == {
         ("Gather", CPU, 2),
         ("MatMul", CPU, 2),
         ("Tanh", CPU, 2),
     }
-    assert _profile.strays(found["default"]) == ["2 x MatMul"]
+    assert profile.strays(found["default"]) == ["2 x MatMul"]
     assert not list(tmp_path.glob("run*"))
     with trivec.load(tiny_folder, device="cpu", threads=2) as encoder:  # nothing is profiled any more
         encoder.encode("a cat")
@@ -117,7 +119,7 @@ def test_a_real_profile(tiny_folder: Path, tmp_path: Path) -> None:
 
 def test_a_profile_of_several_threads_is_whole(tiny_folder: Path, tmp_path: Path) -> None:
     load = lambda: trivec.load(tiny_folder, device="cpu", threads=2)  # noqa: E731
-    found = _profile.profile(load, ["a cat", "the dog ran", "a boat"], tmp_path / "run")[1]["default"]
+    found = profile.profile(load, ["a cat", "the dog ran", "a boat"], tmp_path / "run")[1]["default"]
     assert {k.runs for k in found} == {2}
 
 
@@ -136,7 +138,7 @@ def test_a_doctored_profile() -> None:
         event("MatMul", CPU, 500, name="/layer/MatMul_fence_before"),  # no run of a node
         {"cat": "Session", "name": "model_run", "dur": 900},
     ]
-    found = _profile.kernels(events)
+    found = profile.kernels(events)
     assert [(k.op, k.provider, k.runs) for k in found] == [
         ("MatMul", CUDA, 2),
         ("MultiHeadAttention", CUDA, 1),
@@ -144,17 +146,17 @@ def test_a_doctored_profile() -> None:
         ("Shape", CPU, 1),
     ]
     assert found[0].seconds == pytest.approx(60e-6)
-    assert _profile.strays(found) == []
+    assert profile.strays(found) == []
     for op in ("LayerNormalization", "MatMul", "PackedMultiHeadAttention", "SkipLayerNormalization", "Gemm"):
-        assert _profile.strays(_profile.kernels([*events, event(op, CPU), event(op, CPU)])) == [f"2 x {op}"]
-    text = _profile.table("key", "Title", found).markdown()
+        assert profile.strays(profile.kernels([*events, event(op, CPU), event(op, CPU)])) == [f"2 x {op}"]
+    text = profile.operators("key", "Title", found).markdown()
     assert f"| MatMul | {CUDA} | 2 | 0.060 | 58.3 |" in text
     assert "Heavy operators on the CPU: none." in text
 
 
 def test_a_profile_without_nodes_says_nothing() -> None:
     with pytest.raises(ValueError, match="no node that ran"):
-        _profile.kernels([{"cat": "Session", "name": "model_run", "dur": 900}])
+        profile.kernels([{"cat": "Session", "name": "model_run", "dur": 900}])
 
 
 # ---- steps -----------------------------------------------------------------------------------------------------------
@@ -168,9 +170,9 @@ def check(tmp_path: Path, **settings: Any) -> gpu_check.Check:
 def test_a_stray_fails_the_check_and_not_the_rehearsal(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = {"default": _profile.kernels([event("MatMul", CUDA), event("LayerNormalization", CPU)])}
-    monkeypatch.setattr(_profile, "profile", lambda *_: ("cuda:0 fp16", found))
-    run, model = check(tmp_path), Model("MiniLM", tiny_folder, None, _prepare.MINILM, 16)
+    found = {"default": profile.kernels([event("MatMul", CUDA), event("LayerNormalization", CPU)])}
+    monkeypatch.setattr(profile, "profile", lambda *_: ("cuda:0 fp16", found))
+    run, model = check(tmp_path), Model("MiniLM", tiny_folder, None, MINILM, 16)
     assert run.profile(model, lambda: None, [], False) == "cuda:0 fp16"
     with pytest.raises(Failed, match="on the CPU: 1 x LayerNormalization"):
         run.profile(model, lambda: None, [], True)
@@ -186,7 +188,7 @@ def test_parity_has_a_least_cosine(tiny_folder: Path, tmp_path: Path, off: float
     other[7] += off * (aside - (aside @ vectors[7]) * vectors[7])  # its cosine becomes about 1 - off ** 2 / 2
     np.savez(tmp_path / "torch.npz", dense=vectors)
     np.savez(tmp_path / "ours.npz", dense=other)
-    run, model = check(tmp_path), Model("MiniLM", tiny_folder, None, _prepare.MINILM, 16)
+    run, model = check(tmp_path), Model("MiniLM", tiny_folder, None, MINILM, 16)
     saved = {"sentence-transformers fp32": tmp_path / "torch.npz", "trivec fp16": tmp_path / "ours.npz"}
     if fails:
         with pytest.raises(Failed, match=r"below 0\.9995: trivec fp16"):
@@ -198,7 +200,7 @@ def test_parity_has_a_least_cosine(tiny_folder: Path, tmp_path: Path, off: float
 def test_a_contest_on_the_cpu(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that happens on a GPU but the GPU: engines in processes of their own, in turn, then compared."""
     monkeypatch.setattr(gpu_check, "PRODUCTS", (64,))
-    run, model = check(tmp_path, device="cpu"), Model("MiniLM", tiny_folder, None, _prepare.MINILM, 16)
+    run, model = check(tmp_path, device="cpu"), Model("MiniLM", tiny_folder, None, MINILM, 16)
     assert not run.has_cuda_graph(model)
     contenders = run.contenders(
         model,
@@ -240,7 +242,7 @@ def test_a_step_that_fails_leaves_the_others_alone(tmp_path: Path) -> None:
 
 
 def test_texts_without_scifact() -> None:
-    found = _gpu.texts_of(None, (70, 9, 41))
+    found = texts_of(None, (70, 9, 41))
     assert {name: len(texts) for name, texts in found.items()} == {"short": 70, "long": 9, "mixed": 41}
     assert len(set(found["short"])) == 70
     assert max(len(text.split()) for text in found["short"]) <= 17
@@ -248,6 +250,6 @@ def test_texts_without_scifact() -> None:
 
 
 def test_models_that_cannot_be_made_say_why(tmp_path: Path) -> None:
-    (made,) = _gpu.models(["bert-base"], tmp_path, tmp_path / "work", 2, (tmp_path, tmp_path))
+    (made,) = checked_models(["bert-base"], tmp_path, tmp_path / "work", 2, (tmp_path, tmp_path))
     assert isinstance(made, Failed)
     assert "has no tokenizer.json" in made.said or "not installed" in made.said

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks._scifact import even_sample, ndcg, read, split_sentences
+from benchmarks.harness.scifact import even_sample, ndcg, read, split_sentences
 
 
 def test_ndcg_of_rankings_computed_by_hand() -> None:

@@ -9,8 +9,10 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
-PEERS = Path(__file__).parent / "peers"
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = ROOT / "benchmarks/peers"
+SHARED = ROOT.parent / "shared"
+"""Corpora and models, where they lie beside the checkout."""
 _TOOLS = ("pip", "setuptools", "wheel", "_distutils_hack", "pkg_resources", "distutils")  # of venv itself
 
 
@@ -20,6 +22,12 @@ class Failed(Exception):  # noqa: N818 - not an error of this program: a row of 
     def __init__(self, command: str, said: str) -> None:
         super().__init__(f"{command}: {said}")
         self.command, self.said = tidy(command), tidy(said)
+
+
+def checkout(*packages: str) -> dict[str, str]:
+    """This process's variables, with folders of the project ("runtime", "export") and its root on Python's path."""
+    paths = [str(ROOT / name) for name in packages] + [str(ROOT)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 class Footprint(NamedTuple):

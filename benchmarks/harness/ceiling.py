@@ -1,12 +1,14 @@
-"""Graphs of one matrix product each, of a model's shapes: what the machine's cores can reach at most."""
+"""Graphs of one matrix product each, of a model's shapes: what the machine can reach at most."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, TensorProto, helper, numpy_helper, save
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 TOKENS = (512, 2048)
 
@@ -27,6 +29,8 @@ def write(
     folder: Path, hidden: int, inner: int, kinds: Sequence[str] = ("fp32", "int8"), tokens: Sequence[int] = TOKENS
 ) -> None:
     """Write KIND-M-K-N.onnx for products of (M, K) by (K, N): of floats, and u8 by s8 with a float32 result."""
+    from onnx import save
+
     folder.mkdir(parents=True, exist_ok=True)
     for rows in tokens:
         for depth, width in ((hidden, inner), (inner, hidden), (hidden, hidden)):
@@ -44,8 +48,10 @@ def best(rounds: Sequence[Mapping[str, float]]) -> Ceiling:
     )
 
 
-def _product(kind: str, depth: int, width: int) -> ModelProto:
+def _product(kind: str, depth: int, width: int) -> "ModelProto":
     """Rows x (M, K) by a constant (K, N) to y (M, N) float32, as trivec's graphs have it: a weight's scale a column."""
+    from onnx import TensorProto, helper, numpy_helper
+
     rng = np.random.default_rng(0)
     result = TensorProto.FLOAT16 if kind == "fp16" else TensorProto.FLOAT
     if kind != "int8":

@@ -1,19 +1,22 @@
-"""What a run was on, what it was meant to reach, and the files that say so."""
+"""The report of trivec and its peers: what the run was on, what it was meant to reach, its files and plots."""
 
 import argparse
-import json
 import os
 import platform
-import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from benchmarks._table import Row, Table
-from benchmarks._venvs import PEERS, ROOT, Failed, tidy, versions
+from benchmarks.harness.machine import VECTORS, command_line, cpu_name, integer_kernels, now, vectors
+from benchmarks.harness.models import checkpoint
+from benchmarks.harness.tables import Goal, Row, Table, save
+from benchmarks.harness.venvs import PEERS, ROOT, Failed, tidy, versions
+
+import trivec
+from trivec._model.integrity import sha256
+from trivec._system.threads import available_threads
 
 PLOTS = ("throughput", "latency", "footprint", "operators")
 _SHOWN = (
@@ -29,26 +32,6 @@ _SHOWN = (
     "flagembedding",
     "model2vec",
 )
-
-
-class Goal(NamedTuple):
-    """A figure that a run is meant to reach: one of its figures, or the quotient of two."""
-
-    what: str
-    figure: str
-    over: str
-    sign: str
-    value: float
-
-    def found(self, figures: Mapping[str, float]) -> float | None:
-        """The figure; None where it was not measured."""
-        if self.figure not in figures or (self.over and self.over not in figures):
-            return None
-        return figures[self.figure] / (figures[self.over] if self.over else 1)
-
-    def met(self, found: float) -> bool:
-        """Whether it is reached."""
-        return found >= self.value if self.sign == ">=" else found <= self.value
 
 
 def _faster(what: str, key: str, ours: str, peer: str, least: float) -> Goal:
@@ -80,39 +63,20 @@ GOALS = (
 )
 
 
-def goals(figures: Mapping[str, float], wanted: Sequence[Goal] = GOALS) -> Table:
-    """What the run was meant to reach, and what it reached."""
-    rows: list[Row] = []
-    for goal in wanted:
-        found = goal.found(figures)
-        row: Row = {"what": goal.what, "goal": f"{goal.sign} {goal.value:.3g}"}
-        row |= {"measured": "-" if found is None else found}
-        rows.append(row | {"met": "not measured" if found is None else ("yes" if goal.met(found) else "NO")})
-    note = "Medians of this run; the tables below have the ranges."
-    return Table("goals", "Against the goals", note, rows, {"measured": 3})
-
-
 def run_table(args: argparse.Namespace, load: float, venvs: Path) -> Table:
     """The machine, the versions, the command."""
-    from benchmarks.int8 import VECTORS, _cpu_info, _without_out, integer_kernels
-
-    from trivec import __version__
-    from trivec._system.threads import available_threads
-
-    cpu = _cpu_info()
-    flags = set(cpu.get("flags", "").split())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     found: dict[str, Any] = {
-        "CPU": cpu.get("model name", platform.machine()),
-        f"of {', '.join(VECTORS)} it has": ", ".join(name for name in VECTORS if name in flags) or "none",
+        "CPU": cpu_name(),
+        f"of {', '.join(VECTORS)} it has": vectors(),
         "u8 x s8 products of onnxruntime": integer_kernels(),
         "cores, memory": f"{available_threads().count} that this process may use, {memory:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "threads of every engine": args.threads,
         "load average": f"{load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end (the run's own work is in it)",
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": tidy(f"python -m benchmarks.bench {shlex.join(_without_out(sys.argv[1:]))}".strip()),
-        "trivec": __version__ + _commit(),
+        "date": now(),
+        "command": tidy(command_line("python -m benchmarks.compare", sys.argv[1:])),
+        "trivec": trivec.__version__ + _commit(),
     }
     for name in ("trivec", *sorted(p.stem for p in PEERS.glob("*.txt"))):
         installed = versions(venvs / name) if (venvs / name).is_dir() else {}
@@ -138,8 +102,6 @@ def _commit() -> str:
 
 def file_rows(folders: Sequence[Path]) -> list[Row]:
     """Name, size and sha256 of the graphs and weights in folders."""
-    from trivec._model.integrity import sha256
-
     kinds = (".onnx", ".data", ".safetensors", ".pt")
     rows: list[Row] = []
     for folder in folders:
@@ -150,8 +112,6 @@ def file_rows(folders: Sequence[Path]) -> list[Row]:
 
 def file_table(folder: Path, models: Path, before: list[Row]) -> Table:
     """The files that were measured, hashed again: whether trivec's are still those of the start."""
-    from benchmarks._prepare import checkpoint
-
     after = file_rows([folder])
     others = file_rows([checkpoint(), *([models] if models.is_dir() else [])])
     note = "trivec's were hashed before and after the run, with the same result."
@@ -163,15 +123,11 @@ def file_table(folder: Path, models: Path, before: list[Row]) -> Table:
 
 def write(tables: Sequence[Table], raw: Sequence[dict[str, Any]], out: Path, name: str, *, quick: bool) -> None:
     """Write NAME.md, and NAME.jsonl: a measurement a line, then a table row a line."""
-    out.mkdir(parents=True, exist_ok=True)
     title = "# trivec and its peers" + (" (--quick: a check, not a result)" if quick else "")
     pictures = [f"![{plot}]({name}-{plot}.png)" for plot in PLOTS]
     head, *rest = [table.markdown() for table in tables]
     text = "\n".join([f"{title}\n", head, "\n\n".join(pictures) + "\n", *rest])
-    (out / f"{name}.md").write_text(text, encoding="utf-8")
-    records = [*raw, *(record for table in tables for record in table.records())]
-    lines = [json.dumps(record, ensure_ascii=False) for record in records]
-    (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    save(text, [*raw, *(record for table in tables for record in table.records())], out, name)
 
 
 def plot(python: Path, out: Path, name: str) -> None:
@@ -180,7 +136,7 @@ def plot(python: Path, out: Path, name: str) -> None:
     Raises:
         Failed: it cannot draw.
     """
-    command = [str(python), "-P", str(Path(__file__).with_name("_plots.py")), str(out / f"{name}.jsonl")]
+    command = [str(python), "-P", str(Path(__file__).with_name("plots.py")), str(out / f"{name}.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     report = out / f"{name}.md"
     kept = report.read_text(encoding="utf-8")

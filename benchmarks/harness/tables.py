@@ -1,14 +1,103 @@
-"""What was measured, as tables: losing rows and rows of engines that could not run among them."""
+"""Figures as tables, in Markdown and as JSON lines: losing rows and rows of engines that could not run among them."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from benchmarks._contest import OURS, Field, Outcome
-from benchmarks._stats import percentiles, ratios, spread
-from benchmarks._table import Row, Table
-from benchmarks._worker import Contender
+from benchmarks.harness.contest import OURS, Field, Outcome
+from benchmarks.harness.stats import percentiles, ratios, spread
+from benchmarks.harness.worker import Contender
 
 NONE = "-"
+Row = dict[str, str | int | float]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures of one kind: a heading, what they are, and rows that share their columns."""
+
+    key: str
+    title: str
+    note: str
+    rows: list[Row]
+    digits: Mapping[str, int] = field(default_factory=dict)
+    """Decimals of a column; 2 where it is not named."""
+
+    def markdown(self) -> str:
+        """Heading, note and table."""
+        lines = [f"## {self.title}", "", self.note, ""]
+        if self.rows:
+            lines += [_bars(list(self.rows[0])), _bars(["---"] * len(self.rows[0]))]
+            lines += [_bars([self._cell(column, value) for column, value in row.items()]) for row in self.rows]
+        return "\n".join(lines) + "\n"
+
+    def records(self) -> list[dict[str, object]]:
+        """The note, then the rows, unrounded; each with the table's key."""
+        notes: Row = {"note": self.note}
+        return [{"table": self.key, **row} for row in (notes, *self.rows)]
+
+    def _cell(self, column: str, value: str | int | float) -> str:
+        return f"{value:.{self.digits.get(column, 2)}f}" if isinstance(value, float) else str(value)
+
+
+def _bars(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def write(tables: Sequence[Table], title: str, folder: Path, name: str) -> None:
+    """Print a report, and write it as Markdown and as JSON lines."""
+    text = "\n".join([f"# {title}\n", *(table.markdown() for table in tables)])
+    print(text)
+    save(text, [record for table in tables for record in table.records()], folder, name)
+
+
+def save(text: str, records: Sequence[Mapping[str, object]], folder: Path, name: str) -> None:
+    """Write NAME.md, and NAME.jsonl with a record a line."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+# ---- goals ---------------------------------------------------------------------------------------------------------
+
+
+class Goal(NamedTuple):
+    """A figure that a run is meant to reach: one of its figures, or the quotient of two."""
+
+    what: str
+    figure: str
+    over: str
+    sign: str
+    value: float
+
+    def found(self, figures: Mapping[str, float]) -> float | None:
+        """The figure; None where it was not measured."""
+        if self.figure not in figures or (self.over and self.over not in figures):
+            return None
+        return figures[self.figure] / (figures[self.over] if self.over else 1)
+
+    def met(self, found: float) -> bool:
+        """Whether it is reached."""
+        return found >= self.value if self.sign == ">=" else found <= self.value
+
+
+def goals(figures: Mapping[str, float], wanted: Sequence[Goal]) -> Table:
+    """What the run was meant to reach, and what it reached."""
+    rows: list[Row] = []
+    for goal in wanted:
+        found = goal.found(figures)
+        row: Row = {"what": goal.what, "goal": f"{goal.sign} {goal.value:.3g}"}
+        row |= {"measured": "-" if found is None else found}
+        rows.append(row | {"met": "not measured" if found is None else ("yes" if goal.met(found) else "NO")})
+    note = "Medians of this run; the tables below have the ranges."
+    return Table("goals", "Against the goals", note, rows, {"measured": 3})
+
+
+# ---- of a contest --------------------------------------------------------------------------------------------------
 
 
 def throughput(key: str, outcome: Outcome, contenders: Sequence[Contender], place: Field, note: str = "") -> Table:

@@ -1,26 +1,59 @@
 """Engines against each other on the same texts: loaded together, one active at a time, round after round."""
 
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from benchmarks import _ceiling
-from benchmarks._ceiling import Ceiling
-from benchmarks._prepare import TextSet
-from benchmarks._scifact import cosines
-from benchmarks._venvs import Failed
-from benchmarks._worker import Contender, Process, encode
+from benchmarks.harness import ceiling
+from benchmarks.harness.ceiling import Ceiling
+from benchmarks.harness.scifact import cosines
+from benchmarks.harness.stats import Shape, operations
+from benchmarks.harness.venvs import Failed
+from benchmarks.harness.worker import Contender, Process, encode, latency
+from tokenizers import Tokenizer
 
 Arrays = dict[str, npt.NDArray[Any]]
 OURS = ("trivec fp32", "trivec int8")
 SKIP = 5  # calls of a latency block that do not count
 CALLS = 20  # calls that do
+
+
+class TextSet(NamedTuple):
+    """Texts that are timed together."""
+
+    name: str
+    file: Path
+    warm: Path
+    """A part of them, to be encoded before anything counts."""
+    size: int
+    tokens: int
+    """With special tokens, cut at the limit."""
+    operations: float
+
+
+def text_set(name: str, texts: list[str], tokenizer: Path, limit: int, shape: Shape, folder: Path) -> TextSet:
+    """Write the texts, and count their tokens and the model's work on them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file, warm = folder / f"{name}.json", folder / f"{name}-warm.json"
+    file.write_text(json.dumps(texts), encoding="utf-8")
+    warm.write_text(json.dumps(texts[:: max(1, len(texts) // 32)]), encoding="utf-8")
+    lengths = token_lengths(texts, tokenizer, limit)
+    return TextSet(name, file, warm, len(texts), int(lengths.sum()), operations(lengths, shape))
+
+
+def token_lengths(texts: Sequence[str], tokenizer: Path, limit: int) -> npt.NDArray[np.int64]:
+    """(N,) tokens of each text with special tokens, cut at the limit."""
+    counter = Tokenizer.from_file(str(tokenizer))
+    counter.no_padding()
+    counter.enable_truncation(limit)
+    return np.array([len(e.ids) for e in counter.encode_batch(list(texts))], dtype=np.int64)
 
 
 @dataclass
@@ -57,7 +90,7 @@ class Field:
         log = self.work / "logs" / f"{contender.name.replace(' ', '-')}.log"
         process = Process(contender, self.pythons(contender.venv), self.threads, log)
         try:
-            seconds = process.load()
+            seconds = process.load().seconds
         except Failed:
             process.close()
             raise
@@ -149,15 +182,14 @@ class Contest:
             row = ", ".join(f"{n} {s[-1]:.2f}" for n, s in seconds.items() if len(s) > number)
             self.place.say(f"{texts.name}, round {number + 1}: {row}")
         whole = {name: found for name, found in seconds.items() if len(found) == rounds}
-        return Outcome(texts, whole, dict(self._batches), _ceiling.best(products), products, tried)
+        return Outcome(texts, whole, dict(self._batches), ceiling.best(products), products, tried)
 
     def latency(self, texts: TextSet, blocks: int) -> dict[str, list[list[float]]]:
         """Seconds of single calls: by contender, blocks of CALLS each, in turn."""
         found: dict[str, list[list[float]]] = {c.name: [] for c in self.running}
         for block in range(blocks):
             for contender in self.running:
-                command = {"do": "latency", "texts": str(texts.file), "first": block * CALLS, "calls": CALLS}
-                answer = self._try(contender, command | {"skip": SKIP})
+                answer = self._try(contender, latency(texts.file, CALLS, first=block * CALLS, skip=SKIP))
                 if answer:
                     found[contender.name].append(answer["seconds"])
                     self._record("latency", contender, block=block + 1, seconds=answer["seconds"])

@@ -1,23 +1,16 @@
-"""One engine in a process and a virtual environment of its own: nothing of this project, nothing but its packages.
+"""The engines that are compared: each opened from options, and asked for many texts or for one.
 
-    python -P _engines.py                     commands as JSON lines on stdin, answers as JSON lines on stdout
-    python -P _engines.py cold ENGINE OPTIONS  seconds from here to the first vector, in JSON
-
-Commands: {"do": "load", "engine": E, "options": {...}}, {"do": "encode", "texts": FILE, "batch": B, "save": FILE or
-null}, {"do": "latency", "texts": FILE, "first": I, "calls": N, "skip": K}, {"do": "peak"}, {"do": "quit"}. An answer
-has "error" where it failed. Timings are taken here, around the engine's call alone.
+Runs in the virtual environment of each engine: imports nothing but the engine's own packages, and those when asked.
 """
 
 import importlib
-import json
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 Options = Mapping[str, Any]
+"""Beside "folder": "threads"; "tokens", what texts are cut at, where it is not the engine's own limit; and others."""
 Arrays = dict[str, Any]
 
 
@@ -32,7 +25,7 @@ class Engine(NamedTuple):
     """What `many` gave as named arrays, for comparing engines: done outside any timing."""
 
 
-# ---- the engines -------------------------------------------------------------------------------------------------
+# ---- the engines ---------------------------------------------------------------------------------------------------
 
 
 def trivec(options: Options) -> Engine:
@@ -42,7 +35,8 @@ def trivec(options: Options) -> Engine:
         key: options[key] for key in ("device", "layout", "precision", "threads") if key in options
     }
     encoder = library.load(options["folder"], **settings)
-    encoder.max_seq_length = options["tokens"]
+    if "tokens" in options:
+        encoder.max_seq_length = options["tokens"]
     kind = type(encoder).__name__
     if kind == "HybridEncoder":
 
@@ -165,11 +159,24 @@ def sparse_encoder(options: Options) -> Engine:
     torch = importlib.import_module("torch")
     torch.set_num_threads(options["threads"])
     model = importlib.import_module("sentence_transformers").SparseEncoder(options["folder"], device="cpu")
-    model.max_seq_length = options["tokens"]
+    model.max_seq_length = options.get("tokens", model.max_seq_length)
     return Engine(
         lambda texts, batch: model.encode_document(texts, batch_size=batch or 32, show_progress_bar=False),
         lambda text: model.encode_document(text, show_progress_bar=False),
         lambda found: {"sparse": found.to_dense().numpy()},
+    )
+
+
+def fastembed_sparse(options: Options) -> Engine:
+    """FastEmbed's SPLADE with other weights in its place; rows are counted and let go, as a user would store them."""
+    library = importlib.import_module("fastembed")
+    model = library.SparseTextEmbedding(
+        "prithivida/Splade_PP_en_v1", specific_model_path=options["folder"], threads=options["threads"]
+    )
+    return Engine(
+        lambda texts, batch: sum(len(row.indices) for row in model.embed(texts, batch_size=batch or 256)),
+        lambda text: next(iter(model.embed([text]))),
+        lambda _: {},
     )
 
 
@@ -202,8 +209,10 @@ def flagembedding(options: Options) -> Engine:
 
 
 def model2vec(options: Options) -> Engine:
-    """model2vec's StaticModel, in this process (it starts others above 10,000 texts otherwise)."""
+    """model2vec's StaticModel: in this process (it starts others above 10,000 texts), or without "tokens" as it is."""
     model = importlib.import_module("model2vec").StaticModel.from_pretrained(options["folder"])
+    if "tokens" not in options:
+        return Engine(lambda texts, _: model.encode(texts), model.encode, lambda found: {"dense": found})
     return Engine(
         lambda texts, batch: model.encode(
             texts, max_length=options["tokens"], batch_size=batch or 1024, use_multiprocessing=False
@@ -229,7 +238,7 @@ def ceiling(options: Options) -> Engine:
         )
         if session.get_providers()[0] != provider:
             raise RuntimeError(f"onnxruntime fell back to {session.get_providers()[0]}")
-        kind, rows, depth, width = file.stem.split("-")  # as benchmarks/_ceiling.py names them
+        kind, rows, depth, width = file.stem.split("-")  # as benchmarks/harness/models.py names them
         x = np.random.default_rng(0).integers(0, 255, (int(rows), int(depth)), dtype=np.uint8)  # (M, K)
         binding = session.io_binding()
         dtype = np.float16 if kind == "fp16" else np.float32
@@ -259,6 +268,7 @@ ENGINES: dict[str, Callable[[Options], Engine]] = {
     "sentence-transformers-onnx": sentence_transformers_onnx,
     "ortmodel": ortmodel,
     "fastembed": fastembed,
+    "fastembed-sparse": fastembed_sparse,
     "sparse-encoder": sparse_encoder,
     "flagembedding": flagembedding,
     "model2vec": model2vec,
@@ -285,101 +295,3 @@ def _stack(rows: Any) -> Any:  # noqa: ANN401
     """The token vectors of all texts below each other (T, D)."""
     np = importlib.import_module("numpy")
     return np.concatenate([np.asarray(row) for row in rows])
-
-
-# ---- commands ----------------------------------------------------------------------------------------------------
-
-
-class Worker:
-    """The engine of this process, and the texts that it has been given."""
-
-    def __init__(self) -> None:
-        self._engine: Engine | None = None
-        self._texts: dict[str, list[str]] = {}
-
-    def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """What a command gives."""
-        do = command["do"]
-        if do == "load":
-            start = time.perf_counter()
-            self._engine = ENGINES[command["engine"]](command["options"])
-            return {"seconds": time.perf_counter() - start}
-        if do == "peak":
-            return {"bytes": peak_memory()}
-        if self._engine is None:
-            raise RuntimeError(f"{do} before load")
-        if do == "latency":
-            return {"seconds": self._latency(self._engine, command)}
-        return self._encode(self._engine, command)
-
-    def _encode(self, engine: Engine, command: Mapping[str, Any]) -> dict[str, Any]:
-        texts = self._read(command["texts"])
-        start = time.perf_counter()
-        found = engine.many(texts, command["batch"])
-        seconds = time.perf_counter() - start
-        peak = peak_memory()  # before the copies that comparing engines takes
-        if command["save"]:
-            importlib.import_module("numpy").savez(command["save"], **engine.arrays(found))
-        return {"seconds": seconds, "peak": peak, "found": found if isinstance(found, dict) and not texts else None}
-
-    def _latency(self, engine: Engine, command: Mapping[str, Any]) -> list[float]:
-        """Seconds of each call without the first few: other engines' threads may still spin, the caches are theirs."""
-        texts = self._read(command["texts"])
-        found = []
-        for i in range(command["calls"] + command["skip"]):
-            text = texts[(command["first"] + i) % len(texts)]
-            start = time.perf_counter()
-            engine.one(text)
-            found.append(time.perf_counter() - start)
-        return found[command["skip"] :]
-
-    def _read(self, path: str) -> list[str]:
-        if path and path not in self._texts:
-            self._texts[path] = json.loads(Path(path).read_text(encoding="utf-8"))
-        return self._texts.get(path, [])
-
-
-def peak_memory() -> int:
-    """The most memory this process has held, in bytes.
-
-    VmHWM and not getrusage: the latter starts from the parent's at the time it forked.
-    """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    except OSError:  # not Linux
-        resource = importlib.import_module("resource")
-        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
-
-
-def error_of(error: BaseException) -> str:
-    """The last line of an error, as a terminal would show it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:400]
-
-
-def main() -> None:
-    """Answer commands until the input ends, or measure one cold start."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print goes to stderr; only answers go to the real stdout
-    if sys.argv[1:2] == ["cold"]:
-        start = time.perf_counter()
-        ENGINES[sys.argv[2]](json.loads(sys.argv[3])).one("how long until the first vector?")
-        answers.write(json.dumps({"seconds": time.perf_counter() - start}) + "\n")
-        answers.close()
-        return
-    worker = Worker()
-    for line in sys.stdin:
-        command = json.loads(line)
-        if command["do"] == "quit":
-            break
-        try:
-            found = worker.answer(command)
-        except Exception as error:  # noqa: BLE001 - whatever an engine raises is a row of the report
-            found = {"error": error_of(error)}
-        answers.write(json.dumps(found) + "\n")
-        answers.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""The arithmetic of a comparison: ratios round by round, percentiles, and how much work a text is."""
+"""The arithmetic of a comparison: turns, ratios round by round, percentiles, and how much work a text is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +31,12 @@ def spread(values: Sequence[float] | Doubles) -> Spread:
     """Median, least and greatest of (R,)."""
     found = np.asarray(values, dtype=np.float64)  # (R,)
     return Spread(float(np.median(found)), float(found.min()), float(found.max()))
+
+
+def turns(names: Sequence[str], rounds: int) -> Iterator[str]:
+    """Each name once a round, in every other round the other way about."""
+    for number in range(rounds):
+        yield from names if number % 2 == 0 else reversed(names)
 
 
 def ratios(seconds: Sequence[float], other: Sequence[float]) -> Spread:

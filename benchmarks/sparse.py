@@ -37,7 +37,8 @@ def run(name: str, contender: Contender, python: Path, count: int, tokens: int) 
     row: Row = {"engine": name}
     with tempfile.TemporaryDirectory() as scratch:
         texts, log = Path(scratch) / "texts.json", Path(scratch) / "engine.log"
-        texts.write_text(json.dumps([" ".join(["word"] * (tokens + 8))] * count))  # longer than any of them reads
+        # No two alike, of which trivec would run one; longer than any of them reads.
+        texts.write_text(json.dumps([f"{number}{' word' * (tokens + 8)}" for number in range(count)]))
         try:
             with Process(contender, python, THREADS, log, memory=LIMIT) as process:
                 loaded = process.load().seconds

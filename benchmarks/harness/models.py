@@ -210,7 +210,7 @@ def xlm_roberta_large(layers: int = 24) -> "XLMRobertaModel":
         bos_token_id=0,
         eos_token_id=2,
     )
-    return XLMRobertaModel(config, add_pooling_layer=False)
+    return XLMRobertaModel(config, add_pooling_layer=False).eval()
 
 
 def bert_base(folder: Path, tokenizer_json: Path, layers: int = 12) -> None:

@@ -46,6 +46,7 @@ class TextEncoder(LoadedModel, Generic[V]):
 
     def __init__(self, manifest: Manifest, pipelines: Mapping[str, Pipeline], options: LoadOptions) -> None:
         super().__init__(manifest, pipelines, options)
+        self._dim = int(manifest.dim or 0)
         self.prompts: dict[str, str] = {**manifest.prompts, **(options.prompts or {})}
         self.default_prompt_name = options.default_prompt_name or manifest.default_prompt_name
         self.similarity_fn_name = options.similarity_fn_name or manifest.similarity
@@ -65,7 +66,7 @@ class TextEncoder(LoadedModel, Generic[V]):
     @property
     def dim(self) -> int:
         """Numbers in a vector, or terms of a sparse row."""
-        return int(self.manifest.dim or 0)
+        return self._dim
 
     def get_embedding_dimension(self) -> int:
         """`dim`, under sentence-transformers' name."""
@@ -180,7 +181,7 @@ class TextEncoder(LoadedModel, Generic[V]):
 
     def __repr__(self) -> str:
         state = "closed" if self._pipelines is None else self.device
-        return f"{type(self).__name__}({self._options.name!r}, dim={self.dim}, {self.precision}, {state})"
+        return f"{type(self).__name__}({self._options.name!r}, dim={self._dim}, {self.precision}, {state})"
 
     # ---- what a kind of encoder says -----------------------------------------------------------------------------
 

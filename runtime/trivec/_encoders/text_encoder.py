@@ -156,6 +156,12 @@ class TextEncoder(LoadedModel, Generic[V]):
     similarity_pairwise: Callable[..., Any]
     """N and N vectors to (N,) scores."""
 
+    def checked_similarity(self) -> str:
+        """`similarity_fn_name`; InputError where it was set to what is none."""
+        if self.similarity_fn_name not in SIMILARITIES:
+            raise InputError(f"similarity_fn_name {self.similarity_fn_name!r} is not one of {', '.join(SIMILARITIES)}.")
+        return self.similarity_fn_name
+
     # ---- prompts -------------------------------------------------------------------------------------------------
 
     def prompt_name_of(self, side: Side) -> str | None:
@@ -311,11 +317,6 @@ class TextEncoder(LoadedModel, Generic[V]):
                 f"index {first}. Shorten them, raise max_seq_length, or pass on_overflow='truncate'."
             )
         self._add_truncated(count)
-
-    def _checked_similarity(self) -> str:
-        if self.similarity_fn_name not in SIMILARITIES:
-            raise InputError(f"similarity_fn_name {self.similarity_fn_name!r} is not one of {', '.join(SIMILARITIES)}.")
-        return self.similarity_fn_name
 
 
 @cache

@@ -45,7 +45,7 @@ def vector_params(part: Part) -> dict[str, models.VectorParams]:
     empty = part.model.of_none()
     if "dense" in part.names:
         size = cast("np.ndarray[Any, Any]", empty.dense).shape[1]
-        distance = _DISTANCES[part.model.encoder._checked_similarity()]
+        distance = _DISTANCES[part.model.encoder.checked_similarity()]
         found[part.names["dense"]] = models.VectorParams(size=size, distance=distance)
     if "colbert" in part.names:
         found[part.names["colbert"]] = models.VectorParams(

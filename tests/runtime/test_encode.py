@@ -733,7 +733,7 @@ def test_arguments_that_open_it_again(tiny_folder: Path) -> None:
     given: dict[str, Any] = {"prompts": {"extra": "red "}, "default_prompt_name": "extra", "truncate_dim": 7}
     encoder = load(tiny_folder, **given, revision="main", token="secret", threads=1, cache_dir=tiny_folder)
     assert encoder.load_arguments() == {**given, "revision": "main"}
-    with load(encoder.name, precision=encoder.precision, **encoder.load_arguments()) as again:
+    with load(Path(encoder.name), precision=encoder.precision, **encoder.load_arguments()) as again:
         assert again.fingerprint == encoder.fingerprint
 
 

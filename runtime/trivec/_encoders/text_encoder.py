@@ -43,6 +43,8 @@ class TextEncoder(LoadedModel, Generic[V]):
     """
 
     encode: Callable[..., Any]
+    encode_query: Callable[..., Any]
+    encode_document: Callable[..., Any]
 
     def __init__(self, manifest: Manifest, pipelines: Mapping[str, Pipeline], options: LoadOptions) -> None:
         super().__init__(manifest, pipelines, options)

@@ -5,14 +5,13 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Unpack
 
-from trivec._encoders.sparse import SparseEncoder
 from trivec._errors import InputError, ModelNotFoundError
+from trivec.integrations._text_model import Encoder, as_list
 from trivec.integrations.milvus._base import (
     BaseEmbeddingFunction,
-    ModelOptions,
-    as_list,
+    LoadArguments,
     check_scipy,
-    open_model,
+    encoder_of,
     rows_of,
     with_instruction,
 )
@@ -40,7 +39,7 @@ class SpladeEmbeddingFunction(BaseEmbeddingFunction):
         device: str | None = "cpu",
         k_tokens_query: int | None = None,
         k_tokens_document: int | None = None,
-        **kwargs: Unpack[ModelOptions],
+        **kwargs: Unpack[LoadArguments],
     ) -> None:
         """Open the model.
 
@@ -52,7 +51,7 @@ class SpladeEmbeddingFunction(BaseEmbeddingFunction):
             device: "cpu", "cuda", "cuda:1"; None chooses.
             k_tokens_query: keep the heaviest so many terms of a query; None: all.
             k_tokens_document: the same for documents.
-            kwargs: ModelOptions.
+            kwargs: LoadArguments.
 
         Raises:
             MissingExtraError: scipy is not installed.
@@ -63,8 +62,12 @@ class SpladeEmbeddingFunction(BaseEmbeddingFunction):
         self.model_name, self.batch_size = model_name, batch_size
         self.query_instruction, self.doc_instruction = query_instruction, doc_instruction
         self.k_tokens_query, self.k_tokens_document = k_tokens_query, k_tokens_document
-        self.model: SparseEncoder = open_model(
-            model_name, device, kwargs, kinds=SparseEncoder, wanted="a SPLADE model (a masked language model)"
+        self.model: Encoder = encoder_of(
+            model_name,
+            device,
+            kwargs,
+            lambda encoder: encoder.heads == ("sparse",),
+            "a SPLADE model (a masked language model)",
         )
         self.device = self.model.device
 

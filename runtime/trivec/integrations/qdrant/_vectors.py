@@ -10,7 +10,7 @@ from trivec._errors import InputError
 from trivec._vectors.heads import Head, HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector
-from trivec.integrations._adapter import TextModel, dense_lists, sparse_row
+from trivec.integrations._text_model import TextModel, dense_lists, sparse_row
 
 METADATA = "trivec"
 """Under which a collection holds the fingerprints of its vectors."""

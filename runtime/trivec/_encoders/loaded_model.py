@@ -78,7 +78,7 @@ class LoadedModel:
         return self._open()
 
     def load_arguments(self) -> dict[str, Any]:
-        """The arguments of `trivec.load` that decide vectors and were given, to open the model again for the same ones.
+        """The arguments of `trivec.load` that were given and decide dense vectors: to open the model again.
 
         The revision is the commit that was opened. Nothing of the machine (device, threads, cache_dir) is among them,
         and no token; `precision` is a property of its own.

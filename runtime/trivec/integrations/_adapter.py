@@ -103,8 +103,7 @@ class ModelOptions:
 
     def encoder(self, fits: Callable[[Encoder], bool], need: str) -> Encoder:
         """The encoder, as `open_model` opens it."""
-        named = ("device", "precision", "threads", "cache_dir")
-        given = {name: getattr(self, name) for name in named}
+        given = {name: getattr(self, name) for name in ("device", "precision", "threads", "cache_dir")}
         encoder: Encoder = open_model(self.model, fits, need, given, self.load)
         return encoder
 
@@ -113,18 +112,13 @@ class ModelOptions:
         return TextModel(encoder, heads, self.document, self.query, self.on_overflow)
 
     def open(self, needs: Head = "dense", elsewhere: str = "") -> TextModel:
-        """A model that is asked for one kind of vectors.
-
-        Args:
-            needs: the kind of vectors.
-            elsewhere: where there is an adapter for models without them, for the message of the error.
+        """A model that is asked for one kind of vectors; `elsewhere` says what takes models without them.
 
         Raises:
-            InputError: as `open_model` and TextModel.
-            Whatever `trivec.load` raises.
+            InputError, and whatever `trivec.load` raises: as `open_model` and TextModel.
         """
         need = f"this adapter needs {_HEADS[needs]}" + (f". {elsewhere}" if elsewhere else "")
-        return self.calls(self.encoder(lambda encoder: needs in encoder.heads, need), (needs,))
+        return self.calls(self.encoder(lambda e: needs in e.heads, need), (needs,))
 
 
 class OfModel:

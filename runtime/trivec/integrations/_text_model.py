@@ -165,12 +165,7 @@ def check_options(encoder: Encoder, options: Mapping[str, Any], refused: set[str
 def as_list(texts: object, name: str | None = None) -> list[str]:
     """Texts as a list; a lone string, which would be read letter by letter, and what is no text are refused.
 
-    Args:
-        texts: any iterable of texts.
-        name: of the argument, for messages that begin with it.
-
-    Raises:
-        InputError: naming the index of what is no text.
+    The InputError names the index of what is no text, and the argument where `name` gives it.
     """
     wanted = "expected" if name is None else f"{name} must be"
     if isinstance(texts, str | bytes):

@@ -103,17 +103,10 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
             Whatever `trivec.load` raises.
         """
         texts, queries = _merged(encode_options, query_options, normalize, text_instruction, query_instruction)
-        model = ModelOptions(
-            model_name,
-            device,
-            precision,
-            threads,
-            on_overflow,
-            load=load_options,
-            document=texts,
-            query=queries,
-            cache_dir=cache_folder,
-        ).open("dense", "Sparse ones: TrivecSparseEmbedding")
+        options = ModelOptions(
+            model_name, device, precision, threads, on_overflow, load_options, texts, queries, cache_dir=cache_folder
+        )
+        model = options.open("dense", "Sparse ones: TrivecSparseEmbedding")
         encoder = model.encoder
         if max_length is not None:
             if encoder is model_name:

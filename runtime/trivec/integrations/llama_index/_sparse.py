@@ -43,16 +43,10 @@ class TrivecSparseEmbedding(OfModel, BaseSparseEmbedding):
         num_workers: int | None = None,
     ) -> None:
         """Open the model; arguments and errors as of TrivecEmbedding."""
-        model = ModelOptions(
-            model_name,
-            device,
-            precision,
-            threads,
-            on_overflow,
-            load=load_options,
-            document=encode_options,
-            query=query_options,
-        ).open("sparse", "Dense ones: TrivecEmbedding")
+        options = ModelOptions(
+            model_name, device, precision, threads, on_overflow, load_options, encode_options, query_options
+        )
+        model = options.open("sparse", "Dense ones: TrivecEmbedding")
         super().__init__(
             model_name=name_of(model_name, model.encoder), embed_batch_size=embed_batch_size, num_workers=num_workers
         )

@@ -68,14 +68,13 @@ def encoder_of(
         name: folder or Hub name.
         device: as pymilvus.model takes it; None and "" choose.
         arguments: LoadArguments, and whatever else the user wrote.
-        fits: whether an encoder gives what the function needs.
-        need: what that is, in words.
+        fits: as of `open_model`, whose errors come as well.
+        need: what the function needs, in words.
         instead: for arguments that the twin takes and this function does not, what to write.
         task: open this route alone.
 
     Raises:
-        InputError: an argument that is not known here, or a model that does not fit.
-        Whatever `trivec.load` raises.
+        InputError: an argument that is not known here.
     """
     known = LoadArguments.__annotations__
     for argument, value in arguments.items():

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+from trivec._encoders.calls import Side
 from trivec._encoders.dense import DenseEncoder
 from trivec._vectors.arrays import Floats
 from trivec.integrations._text_model import as_list
@@ -19,20 +20,15 @@ def dense_encoder(
     task: str | None = None,
 ) -> DenseEncoder:
     """The encoder of a model with one vector a text and nothing else; arguments and errors as of `encoder_of`."""
+    need = "a model with one vector a text"
     encoder: DenseEncoder = encoder_of(
-        name,
-        device,
-        arguments,
-        lambda encoder: encoder.heads == ("dense",),
-        "a model with one vector a text",
-        instead=instead,
-        task=task,
+        name, device, arguments, lambda e: e.heads == ("dense",), need, instead=instead, task=task
     )
     return encoder
 
 
 class DenseFunction(BaseEmbeddingFunction):
-    """One vector a text, each function its own words around it."""
+    """One vector a text; each function puts its own words around it in `_read`."""
 
     model: DenseEncoder
     batch_size = 32
@@ -40,15 +36,15 @@ class DenseFunction(BaseEmbeddingFunction):
 
     def __call__(self, texts: Sequence[str]) -> list[Vector]:
         """Vectors of texts, each (D,) float32."""
-        return self._encode(as_list(texts, "texts"))
+        return self._read(as_list(texts, "texts"), None)
 
     def encode_queries(self, queries: Sequence[str]) -> list[Vector]:
         """Vectors of queries, each (D,) float32."""
-        return self._encode(as_list(queries, "queries"), task="query")
+        return self._read(as_list(queries, "queries"), "query")
 
     def encode_documents(self, documents: Sequence[str]) -> list[Vector]:
         """Vectors of documents, each (D,) float32."""
-        return self._encode(as_list(documents, "documents"), task="document")
+        return self._read(as_list(documents, "documents"), "document")
 
     @property
     def dim(self) -> int:
@@ -62,6 +58,10 @@ class DenseFunction(BaseEmbeddingFunction):
     def _encode_document(self, document: str) -> Vector:
         """One document: (D,)."""
         return self.encode_documents([document])[0]
+
+    def _read(self, texts: list[str], side: Side | None) -> list[Vector]:
+        """Vectors of texts that are queries, documents, or neither."""
+        return self._encode(texts, task=side)
 
     def _encode(self, texts: list[str], task: str | None = None, prompt: str = "") -> list[Vector]:
         return list(self._matrix(texts, task, prompt, normalized=self.normalize_embeddings))

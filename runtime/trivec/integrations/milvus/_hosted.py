@@ -1,18 +1,16 @@
 """Models that pymilvus.model asks by a hosted API, on their open weights: nomic-embed-text and jina-embeddings-v3."""
 
 import threading
-from abc import abstractmethod
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
 
 import numpy as np
 
+from trivec._encoders.calls import Side
 from trivec._encoders.dense import DenseEncoder
 from trivec._errors import InputError
 from trivec._vectors.arrays import Floats, normalize
-from trivec.integrations._text_model import as_list
 from trivec.integrations.milvus._base import LoadArguments, Vector, check_dimensions
 from trivec.integrations.milvus._dense import DenseFunction, dense_encoder
 
@@ -21,34 +19,8 @@ JinaTask = Literal["retrieval.query", "retrieval.passage", "separation", "classi
 _HOSTED = "only the hosted API has it; here the open weights run on this machine."
 
 
-class _Tasked(DenseFunction):
-    """A model that knows its tasks by name."""
-
-    _query_task: str
-    _document_task: str
-    _own_task: str
-
-    def __call__(self, texts: Sequence[str]) -> list[Vector]:
-        """Vectors of texts under the task that the function was made with, each (D,) float32."""
-        return self._of_task(as_list(texts, "texts"), self._own_task)
-
-    def encode_queries(self, queries: Sequence[str]) -> list[Vector]:
-        """Vectors of queries, each (D,) float32."""
-        return self._of_task(as_list(queries, "queries"), self._query_task)
-
-    def encode_documents(self, documents: Sequence[str]) -> list[Vector]:
-        """Vectors of documents, each (D,) float32."""
-        return self._of_task(as_list(documents, "documents"), self._document_task)
-
-    @abstractmethod
-    def _of_task(self, texts: list[str], task: str) -> list[Vector]:
-        """Vectors of texts under a task."""
-
-
-class NomicEmbeddingFunction(_Tasked):
+class NomicEmbeddingFunction(DenseFunction):
     """nomic-embed-text on its open weights: "search_query: " and the like before each text; matryoshka dimensions."""
-
-    _query_task, _document_task = "search_query", "search_document"
 
     def __init__(
         self,
@@ -80,7 +52,7 @@ class NomicEmbeddingFunction(_Tasked):
         """
         _check_task("task_type", task_type, NomicTask)
         self.model_name, self.batch_size = model_name, batch_size
-        self.task_type = self._own_task = task_type
+        self.task_type = task_type
         hosted = dict.fromkeys(("long_text_mode", "inference_mode", "api_key"), _HOSTED)
         name = _published("nomic-ai", model_name)
         self.model = dense_encoder(name, device, kwargs, instead=hosted)
@@ -92,17 +64,16 @@ class NomicEmbeddingFunction(_Tasked):
         """Numbers of a vector."""
         return self.dimensionality
 
-    def _of_task(self, texts: list[str], task: str) -> list[Vector]:
+    def _read(self, texts: list[str], side: Side | None) -> list[Vector]:
+        task = {"query": "search_query", "document": "search_document", None: self.task_type}[side]
         if self.dimensionality == self.model.dim:
             return self._encode(texts, prompt=f"{task}: ")
         whole = self._matrix(texts, None, f"{task}: ", normalized=False)  # (N, D)
         return list(normalize(_standardized(whole)[:, : self.dimensionality]))
 
 
-class JinaEmbeddingFunction(_Tasked):
+class JinaEmbeddingFunction(DenseFunction):
     """jina-embeddings-v3 on its open weights: adapters for each task, matryoshka dimensions."""
-
-    _query_task, _document_task = "retrieval.query", "retrieval.passage"
 
     def __init__(
         self,
@@ -139,7 +110,7 @@ class JinaEmbeddingFunction(_Tasked):
                 raise InputError(f"{name}={shown} is not taken here: {_HOSTED}")
         _check_task("task", task, JinaTask)
         self.model_name, self.batch_size, self.late_chunking = model_name, batch_size, late_chunking
-        self.task = self._own_task = task
+        self.task = task
         self._arguments: dict[str, Any] = {
             "name": _published("jinaai", model_name),
             "device": device,
@@ -153,7 +124,8 @@ class JinaEmbeddingFunction(_Tasked):
         self.model.truncate_dim = self._truncate_dim
         self.device = self.model.device
 
-    def _of_task(self, texts: list[str], task: str) -> list[Vector]:
+    def _read(self, texts: list[str], side: Side | None) -> list[Vector]:
+        task = {"query": "retrieval.query", "document": "retrieval.passage", None: self.task}[side]
         model = self._of(task)
         prompt = model.prompts.get(task, "")
         return list(

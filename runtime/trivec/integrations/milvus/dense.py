@@ -1,11 +1,10 @@
 """Embedding functions with one vector a text."""
 
-from collections.abc import Sequence
 from os import PathLike
 from typing import Unpack
 
+from trivec._encoders.calls import Side
 from trivec._model.static_model import STATIC
-from trivec.integrations._text_model import as_list
 from trivec.integrations.milvus._base import LoadArguments, Vector, encoder_of, with_instruction
 from trivec.integrations.milvus._dense import DenseFunction, dense_encoder
 from trivec.integrations.milvus._hosted import JinaEmbeddingFunction, NomicEmbeddingFunction
@@ -76,13 +75,9 @@ class SentenceTransformerEmbeddingFunction(DenseFunction):
         self.model.truncate_dim = truncate_dim
         self.device = self.model.device
 
-    def encode_queries(self, queries: Sequence[str]) -> list[Vector]:
-        """Vectors of queries, each (D,) float32."""
-        return self._encode(with_instruction(self.query_instruction, as_list(queries, "queries")), task="query")
-
-    def encode_documents(self, documents: Sequence[str]) -> list[Vector]:
-        """Vectors of documents, each (D,) float32."""
-        return self._encode(with_instruction(self.doc_instruction, as_list(documents, "documents")), task="document")
+    def _read(self, texts: list[str], side: Side | None) -> list[Vector]:
+        instruction = {"query": self.query_instruction, "document": self.doc_instruction, None: ""}[side]
+        return self._encode(with_instruction(instruction, texts), task=side)
 
 
 class DefaultEmbeddingFunction(SentenceTransformerEmbeddingFunction):
@@ -144,13 +139,8 @@ class Model2VecEmbeddingFunction(DenseFunction):
             Whatever `trivec.load` raises.
         """
         self.model_source = model_source
-        self.model = encoder_of(
-            model_source,
-            "cpu",
-            kwargs,
-            lambda encoder: encoder.manifest.family == STATIC,
-            "a Model2Vec model (a table of static vectors)",
-        )
+        need = "a Model2Vec model (a table of static vectors)"
+        self.model = encoder_of(model_source, "cpu", kwargs, lambda e: e.manifest.family == STATIC, need)
         self.normalize_embeddings = False  # the model's config says
 
 
@@ -188,17 +178,6 @@ class InstructorEmbeddingFunction(DenseFunction):
         self.model.set_pooling_include_prompt(False)
         self.device = self.model.device
 
-    def __call__(self, texts: Sequence[str]) -> list[Vector]:
-        """Vectors of texts, read as documents, each (D,) float32."""
-        return self._instructed(as_list(texts, "texts"), self.doc_instruction)
-
-    def encode_queries(self, queries: Sequence[str]) -> list[Vector]:
-        """Vectors of queries, each (D,) float32."""
-        return self._instructed(as_list(queries, "queries"), self.query_instruction)
-
-    def encode_documents(self, documents: Sequence[str]) -> list[Vector]:
-        """Vectors of documents, each (D,) float32."""
-        return self._instructed(as_list(documents, "documents"), self.doc_instruction)
-
-    def _instructed(self, texts: list[str], instruction: str) -> list[Vector]:
+    def _read(self, texts: list[str], side: Side | None) -> list[Vector]:
+        instruction = self.query_instruction if side == "query" else self.doc_instruction
         return self._encode([text.strip() for text in texts], prompt=instruction.strip())  # as InstructorEmbedding

@@ -21,9 +21,8 @@ from trivec.integrations.milvus._base import (
 __all__ = ["BGEM3EmbeddingFunction", "MGTEEmbeddingFunction"]
 _KEYS: Mapping[Head, str] = {"dense": "dense", "sparse": "sparse", "colbert": "colbert_vecs"}
 """What the heads are called here."""
-_FLAG = "passage_max_length"
 _INSTEAD = {
-    "query_max_length": f"pymilvus.model encodes queries as passages too; set {_FLAG}.",
+    "query_max_length": "pymilvus.model encodes queries as passages too; set passage_max_length.",
     "devices": 'one encoder runs on one device: device="cuda:0".',
     "query_instruction_for_retrieval": "pymilvus.model does not apply it; write it before the queries.",
 }
@@ -37,6 +36,7 @@ class _Hybrid(BaseEmbeddingFunction):
         model_name: str | PathLike[str],
         batch_size: int,
         device: str | None,
+        normalize_embeddings: bool,
         use_fp16: bool,
         heads: Mapping[Head, bool],
         arguments: Mapping[str, Any],
@@ -51,13 +51,10 @@ class _Hybrid(BaseEmbeddingFunction):
         if not use_fp16:
             arguments = {"precision": "fp32", **arguments}
         self.model_name, self.batch_size, self.use_fp16 = model_name, batch_size, use_fp16
+        self.normalize_embeddings = normalize_embeddings
+        need = "a model with dense and sparse heads (BGE-M3, mGTE)"
         self.model: Encoder = encoder_of(
-            model_name,
-            device,
-            arguments,
-            lambda encoder: {"dense", "sparse"} <= {*encoder.heads},
-            "a model with dense and sparse heads (BGE-M3, mGTE)",
-            instead=_INSTEAD,
+            model_name, device, arguments, lambda e: {"dense", "sparse"} <= {*e.heads}, need, instead=_INSTEAD
         )
         self.device = self.model.device
         if use_fp16 and self.model.precision != "fp16":
@@ -106,7 +103,7 @@ class _Hybrid(BaseEmbeddingFunction):
         return made
 
     def _normalized(self) -> bool:
-        raise NotImplementedError
+        return self.normalize_embeddings
 
     def _finish(self, dense: Floats) -> Floats:
         return dense
@@ -156,13 +153,9 @@ class BGEM3EmbeddingFunction(_Hybrid):
             Whatever `trivec.load` raises.
         """
         heads: dict[Head, bool] = {"dense": return_dense, "sparse": return_sparse, "colbert": return_colbert_vecs}
-        super().__init__(model_name, batch_size, device, use_fp16, heads, kwargs)
-        self.normalize_embeddings = normalize_embeddings
+        super().__init__(model_name, batch_size, device, normalize_embeddings, use_fp16, heads, kwargs)
         longest = self.model.max_seq_length
         self.model.max_seq_length = passage_max_length if longest is None else min(longest, passage_max_length)
-
-    def _normalized(self) -> bool:
-        return self.normalize_embeddings
 
 
 class MGTEEmbeddingFunction(_Hybrid):
@@ -203,8 +196,7 @@ class MGTEEmbeddingFunction(_Hybrid):
             Whatever `trivec.load` raises.
         """
         heads: dict[Head, bool] = {"dense": return_dense, "sparse": return_sparse}
-        super().__init__(model_name, batch_size, device, use_fp16, heads, kwargs)
-        self.normalize_embeddings = normalize_embeddings
+        super().__init__(model_name, batch_size, device, normalize_embeddings, use_fp16, heads, kwargs)
         wanted = dimensions if dimension is None else dimension
         self.dimensions = self.model.dim if wanted is None else check_dimensions(self.model, wanted)
         self._dims["dense"] = self.dimensions

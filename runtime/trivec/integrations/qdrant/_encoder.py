@@ -19,6 +19,7 @@ from trivec.integrations.qdrant._vectors import (
     Part,
     check_fingerprints,
     check_vectors,
+    chosen,
     values,
     vector_params,
 )
@@ -59,8 +60,7 @@ class QdrantEncoder:
             device: as of `trivec.load`, as are precision and threads; None: its default.
             precision: the variant.
             threads: CPU threads.
-            on_overflow: "error" raises for a text that is longer than the model reads; None cuts it, and counts it in
-                `encoders[i].truncated`.
+            on_overflow: "error" raises for a text that the model cuts; None counts it in `encoders[i].truncated`.
             load_options: further arguments of `trivec.load`, such as {"truncate_dim": 128}.
             encode_options: options of `encode_document`, and of `encode_query` as well.
             query_options: options of `encode_query` alone, which win over those.
@@ -71,30 +71,10 @@ class QdrantEncoder:
             Whatever `trivec.load` raises.
         """
         options = ModelOptions(
-            model,
-            device,
-            precision,
-            threads,
-            on_overflow,
-            load=load_options,
-            document=encode_options,
-            query=query_options,
+            model, device, precision, threads, on_overflow, load_options, encode_options, query_options
         )
-        encoder = options.encoder(lambda encoder: bool(encoder.heads), "this adapter needs vectors")
-        found = encoder.heads
-        named: dict[Head, str] = {head: head for head in found if head != "colbert"}
-        if names is not None:
-            named = dict(names) if isinstance(names, Mapping) else {}
-        if not named or set(named) - set(found) or not all(isinstance(name, str) for name in named.values()):
-            raise InputError(
-                f"names={names!r}: this {type(encoder).__name__} gives {', '.join(found)}. Expected a name for some of "
-                'these: names={"dense": "text"}'
-            )
-        if found == ("sparse",) and encoder.similarity_fn_name != "dot":
-            raise InputError(
-                f"{encoder!r} compares by {encoder.similarity_fn_name}, and Qdrant compares sparse vectors by the dot "
-                'product alone. Type: trivec.load(..., similarity_fn_name="dot")'
-            )
+        encoder = options.encoder(lambda e: bool(e.heads), "this adapter needs vectors")
+        named = chosen(encoder, names)
         self._set([Part(options.calls(encoder, tuple(named)), named)])
 
     def __add__(self, other: "QdrantEncoder") -> "QdrantEncoder":

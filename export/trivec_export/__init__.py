@@ -81,10 +81,14 @@ def export(
     )
 
 
+def missing_packages() -> list[str]:
+    """Packages of `trivec[export]` that are not installed."""
+    return [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+
+
 def _check_packages() -> None:
     """Fail in the first second, before minutes of work."""
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := missing_packages():
         raise MissingExtraError(
             f'exporting needs {", ".join(missing)}, not installed here. Type: pip install "trivec[export,cpu]"'
         )

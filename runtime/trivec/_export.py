@@ -61,6 +61,13 @@ def export(
         raise
 
 
+def missing_packages() -> list[str]:
+    """What the exporter lacks of the packages that it needs; it comes with the runtime, and they do not."""
+    from trivec_export import missing_packages as missing
+
+    return missing()
+
+
 def exported(source: Source, *, revision: str | None) -> Source:
     """The source itself where it has graphs or needs none, else its export in `TRIVEC_HOME`, made on the first call."""
     if source.file(FILE_NAME) is not None or static_spec(source) is not None or _has_graphs(source):

@@ -218,11 +218,11 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
 
     def similarity(self, embeddings1: npt.ArrayLike, embeddings2: npt.ArrayLike) -> Floats:
         """(N, D) and (M, D), or one vector each, to (N, M) float32, by `similarity_fn_name`."""
-        return FUNCTIONS[self._checked_similarity()].all_pairs(as_rows(embeddings1), as_rows(embeddings2))
+        return FUNCTIONS[self.checked_similarity()].all_pairs(as_rows(embeddings1), as_rows(embeddings2))
 
     def similarity_pairwise(self, embeddings1: npt.ArrayLike, embeddings2: npt.ArrayLike) -> Floats:
         """(N, D) and (N, D) to (N,) float32: row i against row i."""
-        return FUNCTIONS[self._checked_similarity()].pairwise(as_rows(embeddings1), as_rows(embeddings2))
+        return FUNCTIONS[self.checked_similarity()].pairwise(as_rows(embeddings1), as_rows(embeddings2))
 
     # ---- what it is ----------------------------------------------------------------------------------------------
 

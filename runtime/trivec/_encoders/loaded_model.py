@@ -77,6 +77,16 @@ class LoadedModel:
         """The open pipelines, by the names that the manifest gives them."""
         return self._open()
 
+    def load_arguments(self) -> dict[str, Any]:
+        """The arguments of `trivec.load` that were given and decide dense vectors: to open the model again.
+
+        The revision is the commit that was opened. Nothing of the machine (device, threads, cache_dir) is among them,
+        and no token; `precision` is a property of its own.
+        """
+        names = ("revision", "prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name", "task")
+        found = {name: getattr(self._options, name) for name in names}
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in found.items() if value}
+
     def route(self, task: str | None = None) -> Pipeline:
         """The pipeline that reads a task ("query", "document"); None: the model's own choice.
 

@@ -123,11 +123,11 @@ class SparseEncoder(TermsEncoder[SparseVectors]):
 
     def similarity(self, embeddings1: Sparse, embeddings2: Sparse) -> Floats:
         """(N, M) float32, by `similarity_fn_name`; one row counts as N = 1."""
-        return similarity(self._checked_similarity(), _rows(embeddings1), _rows(embeddings2))
+        return similarity(self.checked_similarity(), _rows(embeddings1), _rows(embeddings2))
 
     def similarity_pairwise(self, embeddings1: Sparse, embeddings2: Sparse) -> Floats:
         """(N,) float32: row i against row i."""
-        return similarity_pairwise(self._checked_similarity(), _rows(embeddings1), _rows(embeddings2))
+        return similarity_pairwise(self.checked_similarity(), _rows(embeddings1), _rows(embeddings2))
 
     # ---- helpers -------------------------------------------------------------------------------------------------
 

@@ -43,9 +43,12 @@ class TextEncoder(LoadedModel, Generic[V]):
     """
 
     encode: Callable[..., Any]
+    encode_query: Callable[..., Any]
+    encode_document: Callable[..., Any]
 
     def __init__(self, manifest: Manifest, pipelines: Mapping[str, Pipeline], options: LoadOptions) -> None:
         super().__init__(manifest, pipelines, options)
+        self._dim = int(manifest.dim or 0)
         self.prompts: dict[str, str] = {**manifest.prompts, **(options.prompts or {})}
         self.default_prompt_name = options.default_prompt_name or manifest.default_prompt_name
         self.similarity_fn_name = options.similarity_fn_name or manifest.similarity
@@ -65,7 +68,7 @@ class TextEncoder(LoadedModel, Generic[V]):
     @property
     def dim(self) -> int:
         """Numbers in a vector, or terms of a sparse row."""
-        return int(self.manifest.dim or 0)
+        return self._dim
 
     def get_embedding_dimension(self) -> int:
         """`dim`, under sentence-transformers' name."""
@@ -155,6 +158,12 @@ class TextEncoder(LoadedModel, Generic[V]):
     similarity_pairwise: Callable[..., Any]
     """N and N vectors to (N,) scores."""
 
+    def checked_similarity(self) -> str:
+        """`similarity_fn_name`; InputError where it was set to what is none."""
+        if self.similarity_fn_name not in SIMILARITIES:
+            raise InputError(f"similarity_fn_name {self.similarity_fn_name!r} is not one of {', '.join(SIMILARITIES)}.")
+        return self.similarity_fn_name
+
     # ---- prompts -------------------------------------------------------------------------------------------------
 
     def prompt_name_of(self, side: Side) -> str | None:
@@ -180,7 +189,7 @@ class TextEncoder(LoadedModel, Generic[V]):
 
     def __repr__(self) -> str:
         state = "closed" if self._pipelines is None else self.device
-        return f"{type(self).__name__}({self._options.name!r}, dim={self.dim}, {self.precision}, {state})"
+        return f"{type(self).__name__}({self._options.name!r}, dim={self._dim}, {self.precision}, {state})"
 
     # ---- what a kind of encoder says -----------------------------------------------------------------------------
 
@@ -311,11 +320,6 @@ class TextEncoder(LoadedModel, Generic[V]):
                 f"index {first}. Shorten them, raise max_seq_length, or pass on_overflow='truncate'."
             )
         self._add_truncated(count)
-
-    def _checked_similarity(self) -> str:
-        if self.similarity_fn_name not in SIMILARITIES:
-            raise InputError(f"similarity_fn_name {self.similarity_fn_name!r} is not one of {', '.join(SIMILARITIES)}.")
-        return self.similarity_fn_name
 
 
 @cache

@@ -1,7 +1,6 @@
 """`trivec doctor`: what works on this machine, and what to type where something does not."""
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from trivec._engine.cuda_advice import INSTALL_GPU
 from trivec._engine.session import INSTALL, Session, engine_versions, probe_providers
 from trivec._errors import MissingExtraError, TrivecError
+from trivec._export import missing_packages
 from trivec._system.home import home
 from trivec._system.nvidia import cuda_count
 from trivec._system.threads import available_threads
@@ -20,7 +20,6 @@ from trivec._version import __version__
 if TYPE_CHECKING:
     from trivec._encoders.loaded_model import LoadedModel
 
-EXPORT_PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript", "safetensors", "requests")
 # What onnxruntime's int8 and float kernels choose by, in the names of /proc/cpuinfo.
 FEATURES = {
     "x86": ("fma", "avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8"),
@@ -144,7 +143,7 @@ def _report(providers: dict[str, str]) -> Iterator[str]:
     spin = "yes" if threads.quota is None else f"no: a cgroup grants {threads.quota:g} CPUs, and waiting would use them"
     yield from _section("threads", {str(threads.count): f"from: {threads.source}", "spin": spin})
     yield from _section("folders", _folders())
-    missing = [name for name in EXPORT_PACKAGES if importlib.util.find_spec(name) is None]
+    missing = missing_packages()
     state = f'lacks {", ".join(missing)}. Type: pip install "trivec[export]"' if missing else "installed"
     yield from _section("extras", {"export": state})
 

@@ -21,11 +21,12 @@ Nothing here imports Ray: the class is plain Python, and can be called and teste
 
 import sys
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trivec._encoders.named_call import METHODS, Method
 from trivec._errors import InputError, MissingExtraError
 from trivec._load import load
 from trivec._system.threads import available_threads
@@ -35,8 +36,6 @@ from trivec._vectors.sparse import SparseVectors
 
 Batch = dict[str, Any]
 """Columns of N rows: numpy arrays, or what Ray takes as such."""
-Method = Literal["encode", "encode_query", "encode_document"]
-_METHODS = ("encode", "encode_query", "encode_document")
 
 
 class Encode:
@@ -82,8 +81,8 @@ class Encode:
             InputError: the method is unknown, or the options hold what has a name of its own here.
             Whatever `trivec.load` raises.
         """
-        if method not in _METHODS:
-            raise InputError(f"method {method!r} is not one of {', '.join(_METHODS)}.")
+        if method not in METHODS.values():
+            raise InputError(f"method {method!r} is not one of {', '.join(METHODS.values())}.")
         if twice := sorted({"device", "precision", "threads"} & set(load_options or {})):
             raise InputError(f"{', '.join(twice)} among load_options: Encode has arguments of that name.")
         self._column, self._output = column, output

@@ -726,6 +726,15 @@ def test_pickle_keeps_the_settings(tiny_folder: Path) -> None:
     assert_array_equal(copy.encode(TEXTS), encoder.encode(TEXTS))
 
 
+def test_arguments_that_open_it_again(tiny_folder: Path) -> None:
+    assert load(tiny_folder).load_arguments() == {}
+    given: dict[str, Any] = {"prompts": {"extra": "red "}, "default_prompt_name": "extra", "truncate_dim": 7}
+    encoder = load(tiny_folder, **given, revision="main", token="secret", threads=1, cache_dir=tiny_folder)
+    assert encoder.load_arguments() == {**given, "revision": "main"}
+    with load(Path(encoder.name), precision=encoder.precision, **encoder.load_arguments()) as again:
+        assert again.fingerprint == encoder.fingerprint
+
+
 def test_pickle_finds_its_folder_from_another_one(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+import trivec_export
 from trivec._cli.main import main
 from trivec._engine import provider_probe, session
 from trivec._inspect import doctor
@@ -171,6 +172,6 @@ def test_folders_that_cannot_be_written_are_told(
 
 
 def test_missing_export_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(doctor, "EXPORT_PACKAGES", ("numpy", "absent_one", "absent_two"))
+    monkeypatch.setattr(trivec_export, "_PACKAGES", ("numpy", "absent_one", "absent_two"))
     main(["doctor"])
     assert 'export  lacks absent_one, absent_two. Type: pip install "trivec[export]"' in capsys.readouterr().out

@@ -215,7 +215,7 @@ def test_threads_and_coroutines_share_one_object(embeddings: TrivecEmbeddings, t
 
 def test_queries_that_meet_run_together(embeddings: TrivecEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    encode = embeddings.encoder.encode_query
+    encode = embeddings.encoder.encode
     asked = threading.Event()
 
     def counted(texts: Any, **options: Any) -> Any:
@@ -223,7 +223,7 @@ def test_queries_that_meet_run_together(embeddings: TrivecEmbeddings, monkeypatc
         calls.append(1 if isinstance(texts, str) else len(texts))
         return encode(texts, **options)
 
-    monkeypatch.setattr(embeddings.encoder, "encode_query", counted)
+    monkeypatch.setattr(embeddings.encoder, "encode", counted)
 
     async def main() -> list[Any]:
         tasks = [asyncio.ensure_future(embeddings.aembed_query(f"cat {n}")) for n in range(40)]
@@ -240,7 +240,7 @@ def test_lists_of_documents_run_one_after_the_other_beside_the_loop(
     embeddings: TrivecEmbeddings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running, most, names = 0, 0, set()
-    encode = embeddings.encoder.encode_document
+    encode = embeddings.encoder.encode
 
     def watched(texts: Any, **options: Any) -> Any:
         nonlocal running, most
@@ -252,7 +252,7 @@ def test_lists_of_documents_run_one_after_the_other_beside_the_loop(
         finally:
             running -= 1
 
-    monkeypatch.setattr(embeddings.encoder, "encode_document", watched)
+    monkeypatch.setattr(embeddings.encoder, "encode", watched)
     found = asyncio.run(gathered(*(embeddings.aembed_documents(CORPUS) for _ in range(20))))
     assert len(found) == 20
     assert most == 1
@@ -261,14 +261,13 @@ def test_lists_of_documents_run_one_after_the_other_beside_the_loop(
 
 def test_the_event_loop_goes_on(embeddings: TrivecEmbeddings, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
-    for method in ("encode_document", "encode_query"):
-        encode = getattr(embeddings.encoder, method)
+    encode = embeddings.encoder.encode
 
-        def held(texts: Any, encode: Any = encode, **options: Any) -> Any:
-            assert released.wait(10)
-            return encode(texts, **options)
+    def held(texts: Any, **options: Any) -> Any:
+        assert released.wait(10)
+        return encode(texts, **options)
 
-        monkeypatch.setattr(embeddings.encoder, method, held)
+    monkeypatch.setattr(embeddings.encoder, "encode", held)
 
     async def main() -> list[Any]:
         work = [asyncio.ensure_future(c) for c in (embeddings.aembed_documents(CORPUS), embeddings.aembed_query(QUERY))]

@@ -73,7 +73,7 @@ def test_texts_and_queries(model: TrivecEmbedding, tiny_model: "TinyModel") -> N
 
 def test_batches(tiny_folder: Path, tiny_model: "TinyModel", monkeypatch: pytest.MonkeyPatch) -> None:
     model = TrivecEmbedding(tiny_folder, threads=1, embed_batch_size=2, num_workers=3)
-    encode, sizes, running, most = model.encoder.encode_document, [], 0, 0
+    encode, sizes, running, most = model.encoder.encode, [], 0, 0
 
     def watched(texts: Any, **options: Any) -> Any:
         nonlocal running, most
@@ -85,7 +85,7 @@ def test_batches(tiny_folder: Path, tiny_model: "TinyModel", monkeypatch: pytest
         finally:
             running -= 1
 
-    monkeypatch.setattr(model.encoder, "encode_document", watched)
+    monkeypatch.setattr(model.encoder, "encode", watched)
     expected = unit(tiny_model.expected(TEXTS))
     np.testing.assert_allclose(model.get_text_embedding_batch(TEXTS), expected, rtol=1e-4, atol=1e-6)
     assert sizes == [2, 2, 1]
@@ -265,14 +265,13 @@ def test_load_options_reach_the_loader(
 
 def test_the_event_loop_goes_on(model: TrivecEmbedding, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
-    for method in ("encode_document", "encode_query"):
-        encode = getattr(model.encoder, method)
+    encode = model.encoder.encode
 
-        def held(texts: Any, encode: Any = encode, **options: Any) -> Any:
-            assert released.wait(10)
-            return encode(texts, **options)
+    def held(texts: Any, **options: Any) -> Any:
+        assert released.wait(10)
+        return encode(texts, **options)
 
-        monkeypatch.setattr(model.encoder, method, held)
+    monkeypatch.setattr(model.encoder, "encode", held)
 
     async def main() -> list[Any]:
         calls = (

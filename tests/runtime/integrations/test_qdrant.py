@@ -333,14 +333,13 @@ def test_load_options_reach_the_loader(
 
 def test_the_event_loop_goes_on(dense: QdrantEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     released, encoder = threading.Event(), dense.encoders[0]
-    for method in ("encode_document", "encode_query"):
-        encode = getattr(encoder, method)
+    encode = encoder.encode
 
-        def held(texts: Any, encode: Any = encode, **options: Any) -> Any:
-            assert released.wait(10)
-            return encode(texts, **options)
+    def held(texts: Any, **options: Any) -> Any:
+        assert released.wait(10)
+        return encode(texts, **options)
 
-        monkeypatch.setattr(encoder, method, held)
+    monkeypatch.setattr(encoder, "encode", held)
 
     async def main() -> list[Any]:
         work: list[asyncio.Future[Any]] = [

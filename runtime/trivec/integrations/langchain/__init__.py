@@ -13,9 +13,8 @@ a form of its own.
 
 from typing import cast
 
-from trivec._encoders.dense import DenseEncoder
-from trivec._encoders.hybrid import HybridEncoder
-from trivec.integrations._adapter import dense_lists, missing
+from trivec.integrations._adapter import missing
+from trivec.integrations._text_model import dense_lists
 from trivec.integrations.langchain._base import FromModel
 
 try:
@@ -43,9 +42,7 @@ class TrivecEmbeddings(FromModel, Embeddings):
         truncated: texts that were longer than the model reads.
     """
 
-    _kinds = (DenseEncoder, HybridEncoder)
-    _wanted = "dense vectors. Sparse ones: trivec.integrations.langchain.qdrant and .milvus"
-    _heads = ("dense",)
+    _needs = "dense"
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Vectors of documents, in order.

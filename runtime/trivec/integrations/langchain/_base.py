@@ -1,20 +1,23 @@
 """What the LangChain classes have in common: one model, and LangChain's names for its arguments."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from trivec._encoders.calls import Overflow
 from trivec._errors import InputError
 from trivec._vectors.heads import Head
-from trivec.integrations._adapter import Encoder, Model, TextModel, open_model
+from trivec.integrations._adapter import Model, ModelOptions, OfModel
+
+_ELSEWHERE: Mapping[Head, str] = {
+    "dense": "Sparse ones: trivec.integrations.langchain.qdrant and .milvus",
+    "sparse": "Dense ones: TrivecEmbeddings",
+}
 
 
-class FromModel:
+class FromModel(OfModel):
     """A class of LangChain on a trivec model. Safe to use from many threads and coroutines; pickles."""
 
-    _kinds: ClassVar[Sequence[type]]
-    _wanted: ClassVar[str]
-    _heads: ClassVar[Sequence[Head]]
+    _needs: ClassVar[Head]
 
     def __init__(
         self,
@@ -42,11 +45,11 @@ class FromModel:
                 {"normalize_embeddings": True}.
             query_encode_kwargs: options of `encode_query` alone, which win over those.
             show_progress: show a bar while documents are encoded.
-            device: "cpu", "cuda", ...; None: CUDA where it starts, else the CPU.
-            precision: the variant: "fp32", "fp16", "int8"; None: fp16 on CUDA, fp32 on a CPU.
-            threads: CPU threads; None: the cores that this process may use.
-            on_overflow: "error" raises TruncationError where a text is longer than the model reads; else it is cut,
-                and counted in `truncated`.
+            device: as of `trivec.load`, as are precision and threads; None: its default.
+            precision: the variant.
+            threads: CPU threads.
+            on_overflow: "error" raises for a text that is longer than the model reads; None cuts it, and counts it in
+                `truncated`.
 
         Raises:
             InputError: no model, one of another kind, or an argument that is unknown or out of range.
@@ -54,31 +57,17 @@ class FromModel:
         """
         if (model is None) == (model_name is None):
             raise InputError("expected one model: its folder or name as the first argument, or as model_name=.")
-        given = {"device": device, "precision": precision, "threads": threads, "cache_dir": cache_folder}
-        name = model_name if model is None else model
-        encoder: Encoder = open_model(name, self._kinds, self._wanted, given, model_kwargs)
-        options = {**({"show_progress_bar": True} if show_progress else {}), **(encode_kwargs or {})}
-        self._model = TextModel(encoder, self._heads, options, query_encode_kwargs, on_overflow)
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder; `encoder.close()` frees its memory."""
-        return self._model.encoder
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of everything that decides the vectors of documents, such as for the namespace of a cache."""
-        return self._model.fingerprint("document")
-
-    @property
-    def query_fingerprint(self) -> str:
-        """sha256 of everything that decides the vectors of queries."""
-        return self._model.fingerprint("query")
-
-    @property
-    def truncated(self) -> int:
-        """Texts that were longer than the model reads, so far."""
-        return self._model.encoder.truncated
+        self._model = ModelOptions(
+            model_name if model is None else model,
+            device,
+            precision,
+            threads,
+            on_overflow,
+            cache_dir=cache_folder,
+            load=model_kwargs,
+            document={**({"show_progress_bar": True} if show_progress else {}), **(encode_kwargs or {})},
+            query=query_encode_kwargs,
+        ).open(self._needs, _ELSEWHERE[self._needs])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._model.encoder!r})"

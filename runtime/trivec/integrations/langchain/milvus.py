@@ -20,9 +20,8 @@ store.similarity_search("a question", k=3, ranker_type="rrf")
 Without these parameters langchain-milvus drops the lightest fifth of the terms, which Milvus Lite refuses.
 """
 
-from trivec._encoders.hybrid import HybridEncoder
-from trivec._encoders.sparse import SparseEncoder
-from trivec.integrations._adapter import missing, sparse_row, sparse_rows
+from trivec.integrations._adapter import missing
+from trivec.integrations._text_model import sparse_row, sparse_rows
 from trivec.integrations.langchain._base import FromModel
 
 try:
@@ -40,9 +39,7 @@ class TrivecSparseEmbeddings(FromModel, BaseSparseEmbedding):
     sparse.embed_query("a question")  # {term: weight}
     """
 
-    _kinds = (SparseEncoder, HybridEncoder)
-    _wanted = "weights of terms: a SPLADE model, or BGE-M3. Dense ones: TrivecEmbeddings"
-    _heads = ("sparse",)
+    _needs = "sparse"
 
     def embed_documents(self, texts: list[str]) -> list[dict[int, float]]:
         """Weights of documents' terms, in order. Raises as `TrivecEmbeddings.embed_documents`."""

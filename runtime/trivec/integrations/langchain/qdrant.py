@@ -13,10 +13,9 @@ store = QdrantVectorStore.from_texts(
 )
 """
 
-from trivec._encoders.hybrid import HybridEncoder
-from trivec._encoders.sparse import SparseEncoder
 from trivec._vectors.sparse import SparseVector as Row
-from trivec.integrations._adapter import missing, sparse_row, sparse_rows
+from trivec.integrations._adapter import missing
+from trivec.integrations._text_model import sparse_row, sparse_rows
 from trivec.integrations.langchain._base import FromModel
 
 try:
@@ -34,9 +33,7 @@ class TrivecSparseEmbeddings(FromModel, SparseEmbeddings):
     sparse.embed_query("a question")  # langchain_qdrant's SparseVector: indices and values
     """
 
-    _kinds = (SparseEncoder, HybridEncoder)
-    _wanted = "weights of terms: a SPLADE model, or BGE-M3. Dense ones: TrivecEmbeddings"
-    _heads = ("sparse",)
+    _needs = "sparse"
 
     def embed_documents(self, texts: list[str]) -> list[SparseVector]:
         """Sparse vectors of documents, in order. Raises as `TrivecEmbeddings.embed_documents`."""

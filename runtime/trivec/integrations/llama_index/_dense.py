@@ -9,11 +9,10 @@ from llama_index.core.callbacks import CallbackManager
 from pydantic import computed_field
 
 from trivec._encoders.calls import Overflow
-from trivec._encoders.dense import DenseEncoder
-from trivec._encoders.hybrid import HybridEncoder
 from trivec._errors import InputError
-from trivec.integrations._adapter import Encoder, Model, TextModel, dense_lists, open_model
-from trivec.integrations.llama_index._base import BATCH, OfModel, name_of
+from trivec.integrations._adapter import Model, ModelOptions, OfModel
+from trivec.integrations._text_model import TextModel, dense_lists
+from trivec.integrations.llama_index._base import BATCH, name_of
 
 Vector = list[float]
 _OF_THE_PROCESS = ("callback_manager", "embeddings_cache", "rate_limiter")
@@ -49,7 +48,7 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
     load_options: dict[str, Any] = Field(default_factory=dict, description="Further arguments of trivec.load.")
     encode_options: dict[str, Any] = Field(default_factory=dict, description="Options of encode_document.")
     query_options: dict[str, Any] = Field(default_factory=dict, description="Options of encode_query alone.")
-    _model: Any = PrivateAttr()
+    _model: TextModel = PrivateAttr()
 
     def __init__(
         self,
@@ -79,15 +78,14 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
 
         Args:
             model_name: a folder written by `trivec export`, a name on the Hub, or what `trivec.load` returns.
-            device: "cpu", "cuda", ...; None: CUDA where it starts, else the CPU.
-            precision: the variant: "fp32", "fp16", "int8"; None: fp16 on CUDA, fp32 on a CPU.
-            threads: CPU threads; None: the cores that this process may use.
+            device: as of `trivec.load`, as are precision and threads; None: its default.
+            precision: the variant.
+            threads: CPU threads.
             normalize: give vectors length 1, as HuggingFaceEmbedding does.
             query_instruction: put before each query; None: the model's "query" prompt, where it has one.
             text_instruction: put before each text; None: the model's prompt for documents.
             max_length: tokens that are read of a text; None: as the model says.
-            on_overflow: "error" raises TruncationError where a text is longer than that; else it is cut, and counted
-                in `truncated`.
+            on_overflow: "error" raises for a longer text; None cuts it, and counts it in `truncated`.
             cache_folder: the Hub's cache folder; None: its default.
             trust_remote_code: accepted; no code of a model repository is ever run here.
             load_options: further arguments of `trivec.load`, such as {"truncate_dim": 128}.
@@ -104,13 +102,12 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
             InputError: no model, one of another kind or fingerprint, or an argument that is unknown or out of range.
             Whatever `trivec.load` raises.
         """
-        encoder: Encoder = open_model(
-            model_name,
-            (DenseEncoder, HybridEncoder),
-            "dense vectors. Sparse ones: TrivecSparseEmbedding",
-            {"device": device, "precision": precision, "threads": threads, "cache_dir": cache_folder},
-            load_options,
+        texts, queries = _merged(encode_options, query_options, normalize, text_instruction, query_instruction)
+        options = ModelOptions(
+            model_name, device, precision, threads, on_overflow, load_options, texts, queries, cache_dir=cache_folder
         )
+        model = options.open("dense", "Sparse ones: TrivecSparseEmbedding")
+        encoder = model.encoder
         if max_length is not None:
             if encoder is model_name:
                 raise InputError(
@@ -118,8 +115,6 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
                     f"Type: encoder.max_seq_length = {max_length!r}"
                 )
             encoder.max_seq_length = max_length
-        texts, queries = _merged(encode_options, query_options, normalize, text_instruction, query_instruction)
-        model = TextModel(encoder, ("dense",), texts, queries, on_overflow)
         _check_fingerprint(model, fingerprint)
         exports = {"export": True} if (load_options or {}).get("export") else {}
         fields: dict[str, Any] = {
@@ -130,7 +125,7 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
             "text_instruction": text_instruction,
             "max_length": max_length,
             "on_overflow": on_overflow,
-            "load_options": {**_stored(encoder), **exports},
+            "load_options": {**encoder.load_arguments(), **exports},
             "encode_options": dict(encode_options or {}),
             "query_options": dict(query_options or {}),
             "embed_batch_size": embed_batch_size,
@@ -142,16 +137,12 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
         super().__init__(**{name: value for name, value in fields.items() if value is not None})
         self._model = model
 
+    fingerprint = computed_field(repr=False)(OfModel.fingerprint)  # stored as well
+
     @classmethod
     def class_name(cls) -> str:
         """The name under which LlamaIndex stores it."""
         return "TrivecEmbedding"
-
-    @computed_field(repr=False)  # type: ignore[prop-decorator, untyped-decorator, unused-ignore]
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of everything that decides the vectors of texts."""
-        return cast("TextModel", self._model).fingerprint("document")
 
     def __getstate__(self) -> dict[str, Any]:
         """As pydantic, without what belongs to this process; LlamaIndex' own would take it from this object too."""
@@ -180,7 +171,7 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
         return (await self._aget_text_embeddings([text]))[0]
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Vector]:
-        return await self._text_model().apart(self._get_text_embeddings, texts)
+        return await self._model.apart(self._get_text_embeddings, texts)
 
 
 def _merged(
@@ -202,13 +193,6 @@ def _merged(
     if text_instruction is not None and "prompt_name" not in queries:
         queries.setdefault("prompt", None)  # the model's own, not that of texts
     return texts, queries
-
-
-def _stored(encoder: Encoder) -> dict[str, Any]:
-    """The arguments of `trivec.load` that decide vectors, for a model that is opened again."""
-    names = ("revision", "prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name", "task")
-    found = {name: getattr(encoder._options, name) for name in names}
-    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in found.items() if value}
 
 
 def _check_fingerprint(model: TextModel, expected: str | None) -> None:

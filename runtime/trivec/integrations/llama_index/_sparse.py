@@ -1,17 +1,16 @@
 """Weights of terms for LlamaIndex, and the functions that its vector stores take for hybrid search."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from llama_index.core.base.embeddings.base_sparse import BaseSparseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 
 from trivec._encoders.calls import Overflow
-from trivec._encoders.hybrid import HybridEncoder
-from trivec._encoders.sparse import SparseEncoder
 from trivec._vectors.sparse import SparseVectors
-from trivec.integrations._adapter import Encoder, Model, TextModel, open_model, sparse_row, sparse_rows
-from trivec.integrations.llama_index._base import BATCH, OfModel, name_of
+from trivec.integrations._adapter import Model, ModelOptions, OfModel
+from trivec.integrations._text_model import TextModel, sparse_row, sparse_rows
+from trivec.integrations.llama_index._base import BATCH, name_of
 
 
 class TrivecSparseEmbedding(OfModel, BaseSparseEmbedding):
@@ -27,7 +26,7 @@ class TrivecSparseEmbedding(OfModel, BaseSparseEmbedding):
         truncated: texts that were longer than the model reads.
     """
 
-    _model: Any = PrivateAttr()
+    _model: TextModel = PrivateAttr()
 
     def __init__(
         self,
@@ -44,16 +43,12 @@ class TrivecSparseEmbedding(OfModel, BaseSparseEmbedding):
         num_workers: int | None = None,
     ) -> None:
         """Open the model; arguments and errors as of TrivecEmbedding."""
-        encoder: Encoder = open_model(
-            model_name,
-            (SparseEncoder, HybridEncoder),
-            "weights of terms: a SPLADE model, or BGE-M3. Dense ones: TrivecEmbedding",
-            {"device": device, "precision": precision, "threads": threads},
-            load_options,
+        options = ModelOptions(
+            model_name, device, precision, threads, on_overflow, load_options, encode_options, query_options
         )
-        model = TextModel(encoder, ("sparse",), encode_options, query_options, on_overflow)
+        model = options.open("sparse", "Dense ones: TrivecEmbedding")
         super().__init__(
-            model_name=name_of(model_name, encoder), embed_batch_size=embed_batch_size, num_workers=num_workers
+            model_name=name_of(model_name, model.encoder), embed_batch_size=embed_batch_size, num_workers=num_workers
         )
         self._model = model
 
@@ -61,11 +56,6 @@ class TrivecSparseEmbedding(OfModel, BaseSparseEmbedding):
     def class_name(cls) -> str:
         """The name under which LlamaIndex reports it."""
         return "TrivecSparseEmbedding"
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of everything that decides the vectors of texts."""
-        return cast("TextModel", self._model).fingerprint("document")
 
     def sparse_doc_fn(self, texts: list[str]) -> tuple[list[list[int]], list[list[float]]]:
         """Terms and weights of each text, as LlamaIndex' vector stores take them."""
@@ -91,7 +81,7 @@ class TrivecSparseEmbedding(OfModel, BaseSparseEmbedding):
         return (await self._aget_text_embeddings([text]))[0]
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[dict[int, float]]:
-        return await self._text_model().apart(self._get_text_embeddings, texts)
+        return await self._model.apart(self._get_text_embeddings, texts)
 
 
 def _lists(rows: SparseVectors) -> tuple[list[list[int]], list[list[float]]]:

@@ -3,22 +3,24 @@
 import importlib.util
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from os import PathLike, fspath
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from trivec._errors import InputError, MissingExtraError
-from trivec._load import load
+from trivec._export import missing_packages
 from trivec._vectors.sparse import SparseVectors
+from trivec.integrations._adapter import open_model
+from trivec.integrations._text_model import Encoder
 
 logger = logging.getLogger("trivec")
 Vector = npt.NDArray[np.float32]
 
 
-class ModelOptions(TypedDict, total=False):
+class LoadArguments(TypedDict, total=False):
     """Keyword arguments that every embedding function with a model takes beside its own; all as of `trivec.load`."""
 
     precision: str
@@ -50,70 +52,46 @@ class BaseEmbeddingFunction(ABC):
         """Vectors of documents."""
 
 
-def open_model(
+def encoder_of(
     name: str | PathLike[str],
     device: str | None,
-    options: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    fits: Callable[[Encoder], bool],
+    need: str,
     *,
-    kinds: type | tuple[type, ...],
-    wanted: str,
     instead: Mapping[str, str] | None = None,
     task: str | None = None,
-) -> Any:  # noqa: ANN401 - one of `kinds`
-    """Open a model; one without ONNX graphs is exported on the first call where the exporter is installed.
+) -> Any:  # noqa: ANN401 - the kind that fits
+    """A function's encoder; a model without ONNX graphs is exported on the first call where the exporter is installed.
 
     Args:
         name: folder or Hub name.
         device: as pymilvus.model takes it; None and "" choose.
-        options: ModelOptions, and whatever else the user wrote.
-        kinds: the encoder's class must be one of these.
-        wanted: what such a model is, in words.
+        arguments: LoadArguments, and whatever else the user wrote.
+        fits: as of `open_model`, whose errors come as well.
+        need: what the function needs, in words.
         instead: for arguments that the twin takes and this function does not, what to write.
         task: open this route alone.
 
     Raises:
-        InputError: an argument that is not known here, or a model of another kind.
-        Whatever `trivec.load` raises.
+        InputError: an argument that is not known here.
     """
-    given = {**options}
-    given.pop("trust_remote_code", None)
-    if "cache_folder" in given:
-        given["cache_dir"] = given.pop("cache_folder")
-    known = ModelOptions.__annotations__
-    for argument, value in given.items():
+    known = LoadArguments.__annotations__
+    for argument, value in arguments.items():
         if argument not in known:
             hint = (instead or {}).get(argument) or f"expected one of {', '.join(sorted(known))}."
             raise InputError(f"{argument}={value!r} is not taken here: {hint}")
-    encoder = load(name, device=device or "auto", export=_can_export(), task=task, **given)
-    if not isinstance(encoder, kinds):
+    given = {"device": device or "auto", "export": not missing_packages(), "task": task}
+    return open_model(name, fits, f"this function needs {need}", given, arguments)
+
+
+def check_dimensions(encoder: Encoder, dimensions: object) -> int:
+    """The number; the encoder is closed if it is out of range."""
+    whole = encoder.dim
+    if not isinstance(dimensions, int | np.integer) or not 1 <= dimensions <= whole:
         encoder.close()
-        raise InputError(f"{fspath(name)} is a {type(encoder).__name__}, and this function needs {wanted}.")
-    return encoder
-
-
-def _can_export() -> bool:
-    """Whether the exporter has what it needs; it comes with the runtime, but its packages do not."""
-    return all(
-        importlib.util.find_spec(name) is not None for name in ("torch", "transformers", "optimum", "onnxscript")
-    )
-
-
-def as_list(texts: object, name: str) -> list[str]:
-    """The texts as a list; a lone string, which would be read letter by letter, and what is no text are refused.
-
-    Raises:
-        InputError: naming the index of what is no text.
-    """
-    if isinstance(texts, str | bytes):
-        raise InputError(f"{name} must be a list of texts, got one {type(texts).__name__}. Type: [{texts[:20]!r}]")
-    try:
-        listed: list[Any] = list(texts)  # type: ignore[call-overload]
-    except TypeError:
-        raise InputError(f"{name} must be a list of texts, got {type(texts).__name__}.") from None
-    for index, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise InputError(f"{name} must be texts, got {type(text).__name__} at index {index}.")
-    return listed
+        raise InputError(f"dimensions must be between 1 and {whole}, got {dimensions!r}.")
+    return int(dimensions)
 
 
 def with_instruction(instruction: str, texts: list[str]) -> list[str]:

@@ -4,25 +4,25 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, Unpack
 
-import numpy as np
-
-from trivec._encoders.hybrid import HybridEncoder
 from trivec._errors import InputError
-from trivec._vectors.arrays import normalize
+from trivec._vectors.arrays import Floats, normalize
+from trivec._vectors.heads import Head
+from trivec.integrations._text_model import Encoder, as_list, sparse_rows
 from trivec.integrations.milvus._base import (
     BaseEmbeddingFunction,
-    ModelOptions,
-    as_list,
+    LoadArguments,
+    check_dimensions,
     check_scipy,
+    encoder_of,
     logger,
-    open_model,
     rows_of,
 )
 
 __all__ = ["BGEM3EmbeddingFunction", "MGTEEmbeddingFunction"]
-_FLAG = "passage_max_length"
+_KEYS: Mapping[Head, str] = {"dense": "dense", "sparse": "sparse", "colbert": "colbert_vecs"}
+"""What the heads are called here."""
 _INSTEAD = {
-    "query_max_length": f"pymilvus.model encodes queries as passages too; set {_FLAG}.",
+    "query_max_length": "pymilvus.model encodes queries as passages too; set passage_max_length.",
     "devices": 'one encoder runs on one device: device="cuda:0".',
     "query_instruction_for_retrieval": "pymilvus.model does not apply it; write it before the queries.",
 }
@@ -36,34 +36,33 @@ class _Hybrid(BaseEmbeddingFunction):
         model_name: str | PathLike[str],
         batch_size: int,
         device: str | None,
+        normalize_embeddings: bool,
         use_fp16: bool,
-        heads: Mapping[str, bool],
-        options: Mapping[str, Any],
+        heads: Mapping[Head, bool],
+        arguments: Mapping[str, Any],
     ) -> None:
-        if heads["return_sparse"]:
+        self._heads = [head for head, asked in heads.items() if asked]
+        if "sparse" in self._heads:
             check_scipy()
-        if not any(heads.values()):
-            raise InputError(f"nothing is asked for: set one of {', '.join(heads)}.")
-        options = {**options}
+        if not self._heads:
+            raise InputError(
+                f"nothing is asked for: set one of {', '.join(f'return_{_KEYS[head]}' for head in heads)}."
+            )
         if not use_fp16:
-            options.setdefault("precision", "fp32")
+            arguments = {"precision": "fp32", **arguments}
         self.model_name, self.batch_size, self.use_fp16 = model_name, batch_size, use_fp16
-        self._heads = dict(heads)
-        self.model: HybridEncoder = open_model(
-            model_name,
-            device,
-            options,
-            kinds=HybridEncoder,
-            wanted="a model with dense and sparse heads (BGE-M3, mGTE)",
-            instead=_INSTEAD,
+        self.normalize_embeddings = normalize_embeddings
+        need = "a model with dense and sparse heads (BGE-M3, mGTE)"
+        self.model: Encoder = encoder_of(
+            model_name, device, arguments, lambda e: {"dense", "sparse"} <= {*e.heads}, need, instead=_INSTEAD
         )
         self.device = self.model.device
         if use_fp16 and self.model.precision != "fp16":
             logger.warning("use_fp16=True has no effect on %s: %s runs there.", self.device, self.model.precision)
-        route = next(iter(self.model.manifest.routes.values()))
-        if heads.get("return_colbert_vecs") and route.multi is None:
+        if "colbert" in self._heads and "colbert" not in self.model.heads:
             self.model.close()
             raise InputError(f"{model_name} has no ColBERT head: leave return_colbert_vecs at False.")
+        route = next(iter(self.model.manifest.routes.values()))
         self._dims = {"dense": self.model.dim}
         self._dims |= {"colbert_vecs": route.multi.dim} if route.multi else {}
         self._dims |= {"sparse": route.sparse.dim} if route.sparse else {}
@@ -91,26 +90,22 @@ class _Hybrid(BaseEmbeddingFunction):
         return self._encode(as_list(documents, "documents"))
 
     def _encode(self, texts: list[str]) -> dict[str, Any]:
-        found = self.model.encode(
-            texts,
-            prompt="",
-            batch_size=self.batch_size,
-            normalize_embeddings=self._normalized(),
-            **self._heads,  # type: ignore[arg-type]  # its keys are return_dense, ...
+        found = self.model.represent(
+            texts, self._heads, prompt="", batch_size=self.batch_size, normalize_embeddings=self._normalized()
         )
         made: dict[str, Any] = {}
         if found.dense is not None:
             made["dense"] = list(self._finish(found.dense))
         if found.sparse is not None:
-            made["sparse"] = rows_of(found.sparse)  # type: ignore[arg-type]  # a list of texts gives rows
+            made["sparse"] = rows_of(sparse_rows(found))
         if found.colbert is not None:
             made["colbert_vecs"] = list(found.colbert)
         return made
 
     def _normalized(self) -> bool:
-        raise NotImplementedError
+        return self.normalize_embeddings
 
-    def _finish(self, dense: Any) -> Any:  # noqa: ANN401
+    def _finish(self, dense: Floats) -> Floats:
         return dense
 
 
@@ -135,7 +130,7 @@ class BGEM3EmbeddingFunction(_Hybrid):
         return_colbert_vecs: bool = False,
         *,
         passage_max_length: int = 512,
-        **kwargs: Unpack[ModelOptions],
+        **kwargs: Unpack[LoadArguments],
     ) -> None:
         """Open the model.
 
@@ -150,25 +145,17 @@ class BGEM3EmbeddingFunction(_Hybrid):
             return_colbert_vecs: whether to give a vector for each token.
             passage_max_length: tokens at which a text is cut, a query as well. 512 is FlagEmbedding's default, and
                 so the twin's; the model itself reads 8,192.
-            kwargs: ModelOptions.
+            kwargs: LoadArguments.
 
         Raises:
             MissingExtraError: scipy is not installed, and sparse vectors are asked for.
             InputError: nothing is asked for, an unknown argument, or the model is of another kind.
             Whatever `trivec.load` raises.
         """
-        heads = {
-            "return_dense": return_dense,
-            "return_sparse": return_sparse,
-            "return_colbert_vecs": return_colbert_vecs,
-        }
-        super().__init__(model_name, batch_size, device, use_fp16, heads, kwargs)
-        self.normalize_embeddings = normalize_embeddings
+        heads: dict[Head, bool] = {"dense": return_dense, "sparse": return_sparse, "colbert": return_colbert_vecs}
+        super().__init__(model_name, batch_size, device, normalize_embeddings, use_fp16, heads, kwargs)
         longest = self.model.max_seq_length
         self.model.max_seq_length = passage_max_length if longest is None else min(longest, passage_max_length)
-
-    def _normalized(self) -> bool:
-        return self.normalize_embeddings
 
 
 class MGTEEmbeddingFunction(_Hybrid):
@@ -186,7 +173,7 @@ class MGTEEmbeddingFunction(_Hybrid):
         return_sparse: bool = True,
         *,
         dimension: int | None = None,
-        **kwargs: Unpack[ModelOptions],
+        **kwargs: Unpack[LoadArguments],
     ) -> None:
         """Open the model.
 
@@ -200,7 +187,7 @@ class MGTEEmbeddingFunction(_Hybrid):
             return_dense: whether to give dense vectors.
             return_sparse: whether to give weights of terms.
             dimension: another name of `dimensions`, which wins, as there.
-            kwargs: ModelOptions.
+            kwargs: LoadArguments.
 
         Raises:
             MissingExtraError: scipy is not installed, and sparse vectors are asked for.
@@ -208,19 +195,16 @@ class MGTEEmbeddingFunction(_Hybrid):
                 kind.
             Whatever `trivec.load` raises.
         """
-        heads = {"return_dense": return_dense, "return_sparse": return_sparse}
-        super().__init__(model_name, batch_size, device, use_fp16, heads, kwargs)
-        self.normalize_embeddings = normalize_embeddings
-        wanted, whole = dimensions if dimension is None else dimension, self._dims["dense"]
-        if wanted is not None and (not isinstance(wanted, int | np.integer) or not 1 <= wanted <= whole):
-            self.model.close()
-            raise InputError(f"dimensions must be between 1 and {whole}, got {wanted!r}.")
-        self.dimensions = self._dims["dense"] = whole if wanted is None else int(wanted)
+        heads: dict[Head, bool] = {"dense": return_dense, "sparse": return_sparse}
+        super().__init__(model_name, batch_size, device, normalize_embeddings, use_fp16, heads, kwargs)
+        wanted = dimensions if dimension is None else dimension
+        self.dimensions = self.model.dim if wanted is None else check_dimensions(self.model, wanted)
+        self._dims["dense"] = self.dimensions
 
     def _normalized(self) -> bool:
         return self.normalize_embeddings and self.dimensions == self.model.dim
 
-    def _finish(self, dense: Any) -> Any:  # noqa: ANN401
+    def _finish(self, dense: Floats) -> Floats:
         if self.dimensions == self.model.dim:
             return dense
         cut = dense[:, : self.dimensions]  # (N, dimensions)

@@ -5,14 +5,13 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Unpack
 
-from trivec._encoders.sparse import SparseEncoder
 from trivec._errors import InputError, ModelNotFoundError
+from trivec.integrations._text_model import Encoder, as_list
 from trivec.integrations.milvus._base import (
     BaseEmbeddingFunction,
-    ModelOptions,
-    as_list,
+    LoadArguments,
     check_scipy,
-    open_model,
+    encoder_of,
     rows_of,
     with_instruction,
 )
@@ -22,7 +21,26 @@ __all__ = ["BM25EmbeddingFunction", "SpladeEmbeddingFunction"]
 _MS_MARCO = "bm25_msmarco_v1.json"
 
 
-class SpladeEmbeddingFunction(BaseEmbeddingFunction):
+class _SparseFunction(BaseEmbeddingFunction):
+    """Weights of terms."""
+
+    model: Encoder | BM25
+
+    @property
+    def dim(self) -> int:
+        """Terms of the vocabulary: columns of the arrays; 0 of a BM25 before `fit` or `load`."""
+        return self.model.dim
+
+    def _encode_query(self, query: str) -> Any:  # noqa: ANN401
+        """One query: (1, dim)."""
+        return self.encode_queries([query])
+
+    def _encode_document(self, document: str) -> Any:  # noqa: ANN401
+        """One document: (1, dim)."""
+        return self.encode_documents([document])
+
+
+class SpladeEmbeddingFunction(_SparseFunction):
     """SPLADE: log1p(relu(logits)), the largest of a text's tokens for each term of the vocabulary.
 
         ef = SpladeEmbeddingFunction("naver/splade-cocondenser-ensembledistil")
@@ -40,7 +58,7 @@ class SpladeEmbeddingFunction(BaseEmbeddingFunction):
         device: str | None = "cpu",
         k_tokens_query: int | None = None,
         k_tokens_document: int | None = None,
-        **kwargs: Unpack[ModelOptions],
+        **kwargs: Unpack[LoadArguments],
     ) -> None:
         """Open the model.
 
@@ -52,7 +70,7 @@ class SpladeEmbeddingFunction(BaseEmbeddingFunction):
             device: "cpu", "cuda", "cuda:1"; None chooses.
             k_tokens_query: keep the heaviest so many terms of a query; None: all.
             k_tokens_document: the same for documents.
-            kwargs: ModelOptions.
+            kwargs: LoadArguments.
 
         Raises:
             MissingExtraError: scipy is not installed.
@@ -63,9 +81,8 @@ class SpladeEmbeddingFunction(BaseEmbeddingFunction):
         self.model_name, self.batch_size = model_name, batch_size
         self.query_instruction, self.doc_instruction = query_instruction, doc_instruction
         self.k_tokens_query, self.k_tokens_document = k_tokens_query, k_tokens_document
-        self.model: SparseEncoder = open_model(
-            model_name, device, kwargs, kinds=SparseEncoder, wanted="a SPLADE model (a masked language model)"
-        )
+        need = "a SPLADE model (a masked language model)"
+        self.model: Encoder = encoder_of(model_name, device, kwargs, lambda e: e.heads == ("sparse",), need)
         self.device = self.model.device
 
     def __call__(self, texts: Sequence[str]) -> Any:  # noqa: ANN401 - scipy has no types
@@ -82,26 +99,13 @@ class SpladeEmbeddingFunction(BaseEmbeddingFunction):
         texts = with_instruction(self.doc_instruction, as_list(documents, "documents"))
         return self._encode(texts, "document", self.k_tokens_document)
 
-    @property
-    def dim(self) -> int:
-        """Terms of the vocabulary: columns of the arrays."""
-        return self.model.dim
-
-    def _encode_query(self, query: str) -> Any:  # noqa: ANN401
-        """One query: (1, dim)."""
-        return self.encode_queries([query])
-
-    def _encode_document(self, document: str) -> Any:  # noqa: ANN401
-        """One document: (1, dim)."""
-        return self.encode_documents([document])
-
     def _encode(self, texts: list[str], task: str | None, k_tokens: int | None) -> Any:  # noqa: ANN401
         return rows_of(
             self.model.encode(texts, prompt="", batch_size=self.batch_size, task=task, max_active_dims=k_tokens)
         )
 
 
-class BM25EmbeddingFunction(BaseEmbeddingFunction):
+class BM25EmbeddingFunction(_SparseFunction):
     """BM25: no model, but a corpus whose terms it learns.
 
         ef = BM25EmbeddingFunction(corpus=texts)
@@ -135,7 +139,7 @@ class BM25EmbeddingFunction(BaseEmbeddingFunction):
             InputError: a parameter out of range, or a corpus without terms.
         """
         check_scipy()
-        self.model = BM25(analyzer, k1=k1, b=b, epsilon=epsilon, workers=num_workers)
+        self.model: BM25 = BM25(analyzer, k1=k1, b=b, epsilon=epsilon, workers=num_workers)
         self.analyzer, self.num_workers = self.model.analyzer, num_workers
         if corpus is not None:
             self.fit(corpus)
@@ -192,16 +196,3 @@ class BM25EmbeddingFunction(BaseEmbeddingFunction):
                 "it from milvus-io/pymilvus-assets, or name a file: load(path)"
             )
         self.model.load(_MS_MARCO if path is None else fspath(path))
-
-    @property
-    def dim(self) -> int:
-        """Number of terms; 0 before `fit` or `load`."""
-        return self.model.dim
-
-    def _encode_query(self, query: str) -> Any:  # noqa: ANN401
-        """One query: (1, dim)."""
-        return self.encode_queries([query])
-
-    def _encode_document(self, document: str) -> Any:  # noqa: ANN401
-        """One document: (1, dim)."""
-        return self.encode_documents([document])

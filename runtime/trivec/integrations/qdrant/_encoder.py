@@ -7,12 +7,10 @@ from typing import Any, Self, Unpack
 from qdrant_client import models
 
 from trivec._encoders.calls import Overflow
-from trivec._encoders.dense import DenseEncoder
-from trivec._encoders.hybrid import HybridEncoder
-from trivec._encoders.sparse import SparseEncoder
 from trivec._errors import InputError
 from trivec._vectors.heads import Head
-from trivec.integrations._adapter import Encoder, Model, TextModel, as_list, open_model
+from trivec.integrations._adapter import Model, ModelOptions
+from trivec.integrations._text_model import Encoder, as_list
 from trivec.integrations.qdrant._points import PointId, check_count, described, made
 from trivec.integrations.qdrant._search import Fusion, HybridOptions, Search, check_name, planned
 from trivec.integrations.qdrant._vectors import (
@@ -21,6 +19,7 @@ from trivec.integrations.qdrant._vectors import (
     Part,
     check_fingerprints,
     check_vectors,
+    chosen,
     values,
     vector_params,
 )
@@ -58,11 +57,10 @@ class QdrantEncoder:
             model: a folder written by `trivec export`, a name on the Hub, or what `trivec.load` returns.
             names: which vectors of the model, and what they are called in Qdrant: {"dense": "text", "sparse": "terms",
                 "colbert": "tokens"}. None: dense and sparse ones, by their own names.
-            device: "cpu", "cuda", ...; None: CUDA where it starts, else the CPU.
-            precision: the variant: "fp32", "fp16", "int8"; None: fp16 on CUDA, fp32 on a CPU.
-            threads: CPU threads; None: the cores that this process may use.
-            on_overflow: "error" raises TruncationError where a text is longer than the model reads; else it is cut,
-                and counted in `encoders[i].truncated`.
+            device: as of `trivec.load`, as are precision and threads; None: its default.
+            precision: the variant.
+            threads: CPU threads.
+            on_overflow: "error" raises for a text that the model cuts; None counts it in `encoders[i].truncated`.
             load_options: further arguments of `trivec.load`, such as {"truncate_dim": 128}.
             encode_options: options of `encode_document`, and of `encode_query` as well.
             query_options: options of `encode_query` alone, which win over those.
@@ -72,24 +70,12 @@ class QdrantEncoder:
                 is not the dot product, or an argument that is unknown or out of range.
             Whatever `trivec.load` raises.
         """
-        given = {"device": device, "precision": precision, "threads": threads}
-        kinds = (DenseEncoder, SparseEncoder, HybridEncoder)
-        encoder: Encoder = open_model(model, kinds, "vectors", given, load_options)
-        found = encoder.heads
-        named: dict[Head, str] = {head: head for head in found if head != "colbert"}
-        if names is not None:
-            named = dict(names) if isinstance(names, Mapping) else {}
-        if not named or set(named) - set(found) or not all(isinstance(name, str) for name in named.values()):
-            raise InputError(
-                f"names={names!r}: this {type(encoder).__name__} gives {', '.join(found)}. Expected a name for some of "
-                'these: names={"dense": "text"}'
-            )
-        if encoder.heads == ("sparse",) and encoder.similarity_fn_name != "dot":
-            raise InputError(
-                f"{encoder!r} compares by {encoder.similarity_fn_name}, and Qdrant compares sparse vectors by the dot "
-                'product alone. Type: trivec.load(..., similarity_fn_name="dot")'
-            )
-        self._set([Part(TextModel(encoder, tuple(named), encode_options, query_options, on_overflow), named)])
+        options = ModelOptions(
+            model, device, precision, threads, on_overflow, load_options, encode_options, query_options
+        )
+        encoder = options.encoder(lambda e: bool(e.heads), "this adapter needs vectors")
+        named = chosen(encoder, names)
+        self._set([Part(options.calls(encoder, tuple(named)), named)])
 
     def __add__(self, other: "QdrantEncoder") -> "QdrantEncoder":
         """The vectors of both, in one collection.

@@ -10,7 +10,7 @@ from qdrant_client import models
 from trivec._errors import InputError
 from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
-from trivec.integrations._adapter import dense_lists, sparse_rows
+from trivec.integrations._text_model import dense_lists, sparse_rows
 from trivec.integrations.qdrant._vectors import Part, sparse_vector
 
 PointId = int | str | uuid.UUID

@@ -10,7 +10,7 @@ from trivec._errors import InputError
 from trivec._vectors.heads import Head, HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector
-from trivec.integrations._adapter import TextModel, dense_lists, sparse_row
+from trivec.integrations._text_model import Encoder, TextModel, dense_lists, sparse_row
 
 METADATA = "trivec"
 """Under which a collection holds the fingerprints of its vectors."""
@@ -37,6 +37,29 @@ class Part(NamedTuple):
     names: dict[Head, str]
 
 
+def chosen(encoder: Encoder, names: Mapping[Head, str] | None) -> dict[Head, str]:
+    """What a model's vectors are called; None: dense and sparse ones, by their own names.
+
+    Raises:
+        InputError: a vector that the model does not give, or one that Qdrant compares otherwise than the model.
+    """
+    found = encoder.heads
+    named: dict[Head, str] = {head: head for head in found if head != "colbert"}
+    if names is not None:
+        named = dict(names) if isinstance(names, Mapping) else {}
+    if not named or set(named) - set(found) or not all(isinstance(name, str) for name in named.values()):
+        raise InputError(
+            f"names={names!r}: this {type(encoder).__name__} gives {', '.join(found)}. Expected a name for some of "
+            'these: names={"dense": "text"}'
+        )
+    if found == ("sparse",) and encoder.similarity_fn_name != "dot":
+        raise InputError(
+            f"{encoder!r} compares by {encoder.similarity_fn_name}, and Qdrant compares sparse vectors by the dot "
+            'product alone. Type: trivec.load(..., similarity_fn_name="dot")'
+        )
+    return named
+
+
 def vector_params(part: Part) -> dict[str, models.VectorParams]:
     """By their names, sizes and distances of a model's dense vectors and of ColBERT's."""
     found: dict[str, models.VectorParams] = {}
@@ -45,7 +68,7 @@ def vector_params(part: Part) -> dict[str, models.VectorParams]:
     empty = part.model.of_none()
     if "dense" in part.names:
         size = cast("np.ndarray[Any, Any]", empty.dense).shape[1]
-        distance = _DISTANCES[part.model.encoder._checked_similarity()]
+        distance = _DISTANCES[part.model.encoder.checked_similarity()]
         found[part.names["dense"]] = models.VectorParams(size=size, distance=distance)
     if "colbert" in part.names:
         found[part.names["colbert"]] = models.VectorParams(

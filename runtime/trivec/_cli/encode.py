@@ -19,6 +19,7 @@ from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import InputError, NonFiniteError, TruncationError
 from trivec._load import load
 from trivec._system.text_files import open_texts
+from trivec._vectors.heads import HEADS
 from trivec.store._formats import FORMATS
 from trivec.store._jsonl import write_lines
 from trivec.store._schema import Head, Layout, Vectors, rows_of
@@ -111,11 +112,12 @@ def _print(blocks: Encoded, advance: Callable[[int], object]) -> int:
 
 def _report(encoder: TextEncoder[Any], count: int, resumed: int, blank: Vectors, seconds: float) -> None:
     rate = (count - resumed) / max(seconds, 1e-9)
-    dense, sparse, _ = rows_of(blank).parts()
-    if dense is not None and sparse is not None:
-        kind = "dense and sparse"
+    there = [(head, part) for head, part in zip(HEADS, rows_of(blank).parts(), strict=True) if part is not None]
+    if len(there) > 1:
+        kind = " and ".join(head for head, _ in there)
     else:
-        kind = f"dim {dense.shape[1]} {dense.dtype}" if sparse is None else f"dim {sparse.dim} sparse"
+        ((head, part),) = there
+        kind = f"dim {part.shape[1]} {part.dtype}" if head == "dense" else f"dim {part.dim} {head}"
     before = f" ({resumed:,} of them done before)" if resumed else ""
     print(
         f"{count:,} texts{before}, {kind}, {seconds:.1f} s, {rate:,.1f} texts/s "

@@ -78,12 +78,13 @@ class LoadedModel:
         return self._open()
 
     def load_arguments(self) -> dict[str, Any]:
-        """The arguments of `trivec.load` that were given and decide dense vectors: to open the model again.
+        """The arguments of `trivec.load` that were given and decide vectors: to open the model again.
 
         The revision is the commit that was opened. Nothing of the machine (device, threads, cache_dir) is among them,
         and no token; `precision` is a property of its own.
         """
-        names = ("revision", "prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name", "task")
+        limits = ("truncate_dim", "max_active_dims")
+        names = ("revision", "prompts", "default_prompt_name", *limits, "similarity_fn_name", "task")
         found = {name: getattr(self._options, name) for name in names}
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in found.items() if value}
 

@@ -181,6 +181,15 @@ def test_stored_and_opened_again(tiny_folder: Path, model: TrivecEmbedding, capl
     assert TrivecEmbedding.from_dict(lone.to_dict()).get_query_embedding("a") == lone.get_query_embedding("a")
 
 
+def test_a_hybrid_model_whose_rows_are_limited_is_opened_again(tiny_model: TinyModel, tmp_path: Path) -> None:
+    """The fingerprint counts the limit, so what is stored has to carry it."""
+    folder = hybrid(tmp_path / "model", tiny_model).folder
+    whole = TrivecEmbedding(str(folder), device="cpu", threads=1, load_options={"max_active_dims": 2})
+    again = TrivecEmbedding.from_dict(json.loads(whole.to_json()))
+    assert again.fingerprint == whole.fingerprint
+    assert again.get_text_embedding("a cat") == whole.get_text_embedding("a cat")
+
+
 def test_callbacks_stay_in_the_process(model: TrivecEmbedding) -> None:
     counter = TokenCountingHandler(tokenizer=lambda text: text.split())
     counter.lock = threading.Lock()  # type: ignore[attr-defined]  # pickles no more than a client of a service

@@ -103,13 +103,14 @@ def _check_heads(manifest: Manifest, name: str, route: Route, require: Callable[
     heads = FAMILIES[manifest.family].heads
     fits = (sparse is None or "sparse" in heads) and (multi is None or "colbert" in heads)
     require(fits, f"routes.{name} has heads that a {manifest.family} model does not have.")
+    if sparse is not None:
+        require(sparse.kind in SPARSE_KINDS, f"routes.{name}.sparse.kind {sparse.kind!r}; known: {SPARSE_KINDS}.")
     if "sparse" in heads:
         kinds = ("lexical",) if "dense" in heads else ("splade", "table")
         require(sparse is not None and sparse.kind in kinds, f"routes.{name}.sparse is missing or of another kind.")
     if heads == ("colbert",):
         require(multi is not None, f"routes.{name}.multi is missing.")
     if sparse is not None:
-        require(sparse.kind in SPARSE_KINDS, f"routes.{name}.sparse.kind {sparse.kind!r}; known: {SPARSE_KINDS}.")
         require(sparse.activation in SPARSE_ACTIVATIONS, f"routes.{name}: unknown activation {sparse.activation!r}.")
         require(sparse.dim > 0, f"routes.{name}.sparse.dim must be positive, got {sparse.dim}.")
         given = sparse.array if sparse.kind == "table" else sparse.output

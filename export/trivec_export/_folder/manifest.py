@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from trivec._errors import ModelFormatError
-from trivec._model import manifest as manifest_module
 from trivec._model import manifest_file
 from trivec._model.checkpoint import Checkpoint
 from trivec._model.integrity import describe
-from trivec._model.manifest import EncoderSpec, Manifest, Variant
+from trivec._model.manifest import FILE_NAME, EncoderSpec, Manifest, Variant
 from trivec._vectors.arrays import Floats
 from trivec_export._checkpoint.fetch import Fetched
 from trivec_export._checkpoint.query_table import Table
@@ -100,7 +99,7 @@ def with_variants(
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    (folder / manifest_module.FILE_NAME).write_text(manifest_file.dumps(manifest), encoding="utf-8")
+    (folder / FILE_NAME).write_text(manifest_file.dumps(manifest), encoding="utf-8")
 
 
 def keep(

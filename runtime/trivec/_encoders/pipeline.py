@@ -100,7 +100,6 @@ class Pipeline:
         most = None  # rows of a run
         if wanted.sparse is not None and self.sparse is not None and self.sparse.kind == "splade":
             most = max(1, _ROW_NUMBERS // self.sparse.dim)
-
         run = partial(_represent_rows, tokens, wanted, prompt_length)
         if session is None:
             batches = plan(lengths, budget, most)

@@ -17,11 +17,10 @@ from trivec._gate.checks import Check, check_route
 from trivec._gate.figures import HEADS, Bounds
 from trivec._gate.texts import Text, verification_texts
 from trivec._loading.open_model import open_model
-from trivec._model import manifest as manifest_module
 from trivec._model import manifest_file
 from trivec._model.find import find
 from trivec._model.integrity import sha256
-from trivec._model.manifest import PRECISIONS, Manifest
+from trivec._model.manifest import FILE_NAME, PRECISIONS, Manifest
 from trivec._model.source import Folder, Source
 from trivec._model.static_model import static_spec
 from trivec._system.atomic import write_at_once
@@ -92,7 +91,7 @@ def _approve(manifest: Manifest, device: Device | None, checks: Sequence[Check])
 
 
 def _read(source: Source) -> Manifest:
-    path = source.file(manifest_module.FILE_NAME)
+    path = source.file(FILE_NAME)
     if path is None and static_spec(source) is not None:
         raise ModelFormatError(
             f"{source.name} is a static model: its table is read as it was published, and there are no variants to "
@@ -160,7 +159,7 @@ def _record(folder: Path, manifest: Manifest, checks: Sequence[Check]) -> None:
         encoders[name] = dataclasses.replace(encoder, variants=variants)
     text = manifest_file.dumps(dataclasses.replace(manifest, encoders=encoders))
     with contextlib.suppress(OSError):  # a folder that may only be read keeps its emulated gate
-        write_at_once(folder / manifest_module.FILE_NAME, text.encode())
+        write_at_once(folder / FILE_NAME, text.encode())
 
 
 def _variant(check: Check) -> str:

@@ -4,11 +4,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trivec._model import manifest as manifest_module
 from trivec._model import manifest_file
 from trivec._model.derived import derive
 from trivec._model.find import find
-from trivec._model.manifest import EncoderSpec, Manifest, Pooling, Route, Step, Variant
+from trivec._model.manifest import FILE_NAME, EncoderSpec, Manifest, Pooling, Route, Step, Variant
 from trivec._model.source import Folder, Source
 from trivec._model.static_model import described
 
@@ -31,7 +30,7 @@ def info(name_or_folder: str, *, revision: str | None = None, as_json: bool = Fa
         ModelFormatError: its description cannot be understood.
     """
     source = find(name_or_folder, revision=revision)
-    path = source.file(manifest_module.FILE_NAME)
+    path = source.file(FILE_NAME)
     if path is None:
         manifest = described(source, derive(source))
         text = manifest_file.dumps(manifest)

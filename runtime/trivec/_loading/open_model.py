@@ -16,12 +16,11 @@ from trivec._engine.session import Session, available_devices
 from trivec._errors import InputError, ModelFormatError, ProviderError
 from trivec._loading.choice import candidates, check_arguments, check_layout, graph_for, wanted, warn_once
 from trivec._loading.open_static import open_static
-from trivec._model import manifest as manifest_module
 from trivec._model import manifest_file
 from trivec._model.derived import SENTENCE_OUTPUT, choose_output, derive, read_step_arrays
 from trivec._model.families import FAMILIES
 from trivec._model.find import find
-from trivec._model.manifest import ROWS, EncoderSpec, Manifest, Route
+from trivec._model.manifest import FILE_NAME, ROWS, EncoderSpec, Manifest, Route
 from trivec._model.source import Source
 from trivec._model.static_model import STATIC
 from trivec._system.threads import available_threads
@@ -88,7 +87,7 @@ def read_manifest(source: Source, task: str | None) -> Manifest:
         ModelNotFoundError: there are only torch weights, or nothing at all.
         InputError: task is no route of it.
     """
-    path = source.file(manifest_module.FILE_NAME)
+    path = source.file(FILE_NAME)
     found = derive(source) if path is None else manifest_file.loads(path.read_bytes(), str(path))
     return _only(found, task, source.name)
 

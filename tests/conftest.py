@@ -1,5 +1,6 @@
 """Shared by all tests: where the real weights and the shared data are. What may skip: support/skips.py."""
 
+import gc
 import importlib.util
 import os
 import re
@@ -20,6 +21,10 @@ if CORES and (worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("
     # Each of several processes on a core of its own, before any library counts them: else both start threads for all
     # cores, which wait for each other.
     os.sched_setaffinity(0, {sorted(CORES)[int(worker) % len(CORES)]})
+
+gc.set_threshold(
+    50_000, 20, 50
+)  # tracing makes millions of objects, of which hardly any are cycles: an eighth of its time
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it runs in the background so, and children inherit it: those that are to see Ctrl-C would not.

@@ -1,10 +1,22 @@
 """Shared by the tests of the exporter."""
 
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from torch.onnx._internal.exporter import _registration
 
 from trivec._gate.texts import verification_texts
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_table_of_ops() -> Iterator[None]:
+    """What torch.onnx makes anew for each export, in a seventh of a tiny one's time, is made once."""
+    made = functools.cache(_registration.ONNXRegistry.from_torchlib)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_registration.ONNXRegistry, "from_torchlib", staticmethod(made))
+        yield
 
 
 @pytest.fixture(scope="session")

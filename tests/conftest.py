@@ -22,9 +22,8 @@ if CORES and (worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("
     # cores, which wait for each other.
     os.sched_setaffinity(0, {sorted(CORES)[int(worker) % len(CORES)]})
 
-gc.set_threshold(
-    50_000, 20, 50
-)  # tracing makes millions of objects, of which hardly any are cycles: an eighth of its time
+# Tracing makes millions of objects of which hardly any are cycles: looking for them takes an eighth of its time.
+gc.set_threshold(50_000, 20, 50)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it runs in the background so, and children inherit it: those that are to see Ctrl-C would not.

@@ -10,7 +10,6 @@ from trivec._engine.session import available_devices
 from trivec._errors import ModelNotFoundError
 from trivec._loading.choice import check_arguments, wanted
 from trivec._loading.open_model import open_model, read_manifest
-from trivec._model.find import find
 
 
 def load(
@@ -98,9 +97,7 @@ def load(
     )
     wanted(options)
     try:
-        source = find(
-            name_or_folder, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
-        )
+        source = options.find(name_or_folder)
         if export:
             from trivec._export import exported
 

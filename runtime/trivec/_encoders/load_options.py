@@ -1,11 +1,13 @@
 """What `load` was asked for, kept for pickling and for messages."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trivec._engine.devices import Provider
+from trivec._model.find import find
 from trivec._model.hub import Repository
 from trivec._model.integrity import sha256
 from trivec._model.source import Folder, Source
@@ -37,6 +39,20 @@ class LoadOptions:
     """Where each of the model's files lies."""
     reopen: Callable[..., Any] | None = None
     """What opens the encoder again, from these options and what `__reduce__` adds to them."""
+
+    def find(self, name_or_folder: str | os.PathLike[str]) -> Source:
+        """The model's files: a folder, or a repository on the Hub.
+
+        Raises:
+            ModelNotFoundError: there is neither.
+        """
+        return find(
+            name_or_folder,
+            revision=self.revision,
+            cache_dir=self.cache_dir,
+            local_files_only=self.local_files_only,
+            token=self.token,
+        )
 
     def opened(self, source: Source, precision: str, layout: str, files: Mapping[str, Path]) -> "LoadOptions":
         """What a pickle names: the folder wherever it is unpickled, the commit and not the branch, the very graph."""

@@ -154,13 +154,10 @@ class Pipeline:
         are pooled here. A graph for CUDA pools by itself where it can: what is copied back is a text's vector then, and
         not one for each of its tokens.
         """
+        session, pooled, weights = self.session, self.output, None
         wanted: dict[str, bool] = {}  # outputs, and whether they have something for each token
-        weights = None
-        session, pooled = self.session, self.output
-        if dense and self.pooling is not None and session is not None and session.layout != ROWS:
-            weights = pool_weights(self.pooling, batch.lengths, prompt_length) if POOLED in session.outputs else None
-            pooled = self.output if weights is None else POOLED
         if dense:
+            pooled, weights = self._pooled(batch, prompt_length)
             wanted[pooled] = self.pooling is not None and weights is None
         if sparse is not None and sparse.output:
             wanted[sparse.output] = sparse.kind == "lexical"
@@ -178,11 +175,19 @@ class Pipeline:
                 name: array.reshape(-1, *array.shape[2:]) if by_token else array
                 for (name, by_token), array in zip(wanted.items(), arrays, strict=True)
             }
-        if dense:
+        if dense and wanted[pooled] and self.pooling is not None:
+            made[_DENSE] = pool_batch(made[pooled], batch, self.pooling, prompt_length)
+        elif dense:
             made[_DENSE] = made[pooled]
-            if self.pooling is not None and weights is None:
-                made[_DENSE] = pool_batch(made[pooled], batch, self.pooling, prompt_length)
         return made
+
+    def _pooled(self, batch: Batch, prompt_length: int) -> tuple[str, Floats | None]:
+        """The output that dense vectors come from, and the weights (K, T) with which the graph itself pools it."""
+        session = self.session
+        if self.pooling is None or session is None or session.layout == ROWS or POOLED not in session.outputs:
+            return self.output, None
+        weights = pool_weights(self.pooling, batch.lengths, prompt_length)
+        return (self.output, None) if weights is None else (POOLED, weights)
 
     def _pooled_width(self) -> int:
         return self._output_width() * (len(self.pooling.modes) if self.pooling else 1)

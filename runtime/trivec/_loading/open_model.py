@@ -19,7 +19,6 @@ from trivec._loading.open_static import open_static
 from trivec._model import manifest_file
 from trivec._model.derived import SENTENCE_OUTPUT, choose_output, derive, read_step_arrays
 from trivec._model.families import FAMILIES
-from trivec._model.find import find
 from trivec._model.manifest import FILE_NAME, ROWS, EncoderSpec, Manifest, Route
 from trivec._model.source import Source
 from trivec._model.static_model import STATIC
@@ -68,14 +67,7 @@ def reopen(options: LoadOptions, settings: Mapping[str, Any], lengths: Mapping[s
     rest = {name: value for name, value in settings.items() if name not in known}
     options = dataclasses.replace(options, files=None, **given)
     check_arguments(options.precision, options.threads, options.similarity_fn_name, options.layout)
-    source = find(
-        options.name,
-        revision=options.revision,
-        cache_dir=options.cache_dir,
-        local_files_only=options.local_files_only,
-        token=options.token,
-    )
-    encoder = open_model(source, options)
+    encoder = open_model(options.find(options.name), options)
     encoder.restore(lengths, **rest)
     return encoder
 

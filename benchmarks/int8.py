@@ -2,7 +2,7 @@
 
     python -m benchmarks.int8 FOLDER [--data ../shared/data/scifact] [--threads 2] [--pairs 9] [--quick] [--speed-only]
                               [--name int8] [--out DIR]
-    python -m benchmarks.int8 large [--layers 24] [--texts 64] [--fp32-share 0]
+    python -m benchmarks.int8 large [--layers 24] [--texts 64] [--fp32-share 0] [--massive everywhere|some] [--words N]
 
 Measures the cosine to fp32, nDCG@10 on BEIR SciFact, throughput and latency (the two variants in turn, ratio pair by
 pair), and where the time goes by kind of operator. Prints Markdown and writes it, with the same figures as JSON lines,
@@ -11,7 +11,10 @@ to benchmarks/results/int8.md and int8.jsonl. --quick takes a subset and writes 
 
 large quantizes a model of BGE-M3's shape with random weights, and prints seconds, peak memory, and size on disk. It
 needs about 12 GB. The size depends on the shape alone, but for the layers that stay float32: with --fp32-share 0.1, as
-an export allows, up to 14 of the 144 may, and the search for them takes long.
+an export allows, up to 14 of the 144 may, and the search for them takes long. --massive plants activations as trained
+models of this size have them, from the third layer on, and compares static ranges alone with the ladder: "everywhere"
+two of 1,024 dimensions 60 times the others at every token, "some" one dimension some 300 times the others, at the first
+token and at full stops alone.
 """
 
 import argparse
@@ -22,17 +25,20 @@ import resource
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import tokenizers
 from benchmarks.harness.machine import VECTORS, command_line, cpu_name, integer_kernels, now, vectors
+from benchmarks.harness.models import FULL_STOP
 from benchmarks.harness.profile import PRECISIONS, Ids, Variant, compared, main_encoder, open_variant, ready_batches
 from benchmarks.harness.scifact import SciFact, cosine_ndcg, cosines, even_sample, interval, read, split_sentences
+from benchmarks.harness.stats import ratios, turns
 from benchmarks.harness.tables import Row, Table, save
 from benchmarks.harness.venvs import ROOT, SHARED
 
@@ -44,6 +50,9 @@ from trivec._model.integrity import sha256
 from trivec._model.manifest import Manifest
 from trivec._system.threads import available_threads
 from trivec._tokens.tokenizer import TextTokenizer
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 PUBLISHED_NDCG = 64.5  # nDCG@10 x 100 of all-MiniLM-L6-v2 on SciFact
 _LONGEST = 128  # tokens of a text of the large model
@@ -263,17 +272,18 @@ def _latencies(encoder: DenseEncoder, texts: Sequence[str]) -> list[float]:
 
 def large(arguments: Sequence[str]) -> None:
     """Trace, quantize, save, and print a line for each."""
-    from benchmarks.harness.models import xlm_roberta_large
+    from benchmarks.harness.models import MASSIVE, plant_massive, xlm_roberta_large
 
     from trivec_export._graph.save import save_graph
     from trivec_export._trace.trace import trace
-    from trivec_export._variants.int8.calibrate import pooled
     from trivec_export._variants.int8.quantize import quantize
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.int8 large")
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--texts", type=int, default=64)
+    parser.add_argument("--words", type=int, help="rows of the table of tokens; fewer take less memory")
     parser.add_argument("--fp32-share", type=float, default=0.0)
+    parser.add_argument("--massive", choices=MASSIVE, help="plant activations as trained models of this size have them")
     options = parser.parse_args(arguments)
     start = time.perf_counter()
 
@@ -281,28 +291,53 @@ def large(arguments: Sequence[str]) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(f"{time.perf_counter() - start:7.1f} s, peak {peak:5.2f} GB: {what}", flush=True)
 
-    model = xlm_roberta_large(options.layers)
+    model = xlm_roberta_large(options.layers, options.words)
+    if options.massive:
+        plant_massive(model, options.massive)
     ids = random_ids(options.texts, model.config.vocab_size)
-    graph = trace(model, max_length=8192)
+    unseen = random_ids(8, model.config.vocab_size, seed=1)
+    graph = trace(model, max_length=8192).graph
     del model
     say("traced")
-    quantized = quantize(graph, ids, max_fp32_share=options.fp32_share)
-    worst = max(quantized.layers, key=lambda layer: layer.error)
-    kept = sum(layer.precision == "fp32" for layer in quantized.layers)
-    say(f"quantized {len(quantized.layers)} layers, {kept} stay float32; worst: {worst.name} {worst.error:.3f}")
-    with tempfile.TemporaryDirectory() as folder:
-        files = save_graph(quantized.model, Path(folder) / "model_int8.onnx")
-        say(f"int8 is {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")
-    cosines = (pooled(quantized.model, ids[:8]) * pooled(graph, ids[:8])).sum(1)  # (8,)
-    say(f"cosine of mean-pooled vectors to float32: min {cosines.min():.5f}, mean {cosines.mean():.5f}")
+    for name, (mean, least) in (("static alone", (-1.0, -1.0)), ("ladder", (0.997, 0.975))):
+        if name != "ladder" and not options.massive:
+            continue
+        quantized = quantize(graph, ids, max_fp32_share=options.fp32_share, target_cosine=mean, least_cosine=least)
+        rungs = Counter(layer.precision for layer in quantized.layers)
+        worst = max(quantized.layers, key=lambda layer: layer.error)
+        counted = ", ".join(f"{count} {rung}" for rung, count in rungs.items())
+        say(f"{name}: {counted}; worst: {worst.name} {worst.error:.3f}")
+        with tempfile.TemporaryDirectory() as folder:
+            files = save_graph(quantized.model, Path(folder) / "model_int8.onnx")
+            say(f"{name}: {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")
+        _judge(name, graph, quantized.model, unseen, say)
 
 
-def random_ids(texts: int, vocabulary: int) -> list[Ids]:
-    """Rows (1, S) of random ids between <s> and </s>, S up to _LONGEST."""
-    rng = np.random.default_rng(0)
+def _judge(name: str, graph: "ModelProto", made: "ModelProto", ids: Sequence[Ids], say: Callable[[str], None]) -> None:
+    """Cosine to float32 on texts that did not calibrate, and time, the two in turn."""
+    from trivec_export._graph.run import open_session
+    from trivec_export._variants.int8.calibrate import pooled
+
+    cosines = (pooled(made, ids) * pooled(graph, ids)).sum(1)  # (N,)
+    say(f"{name}: cosine of mean-pooled vectors to float32: min {cosines.min():.5f}, mean {cosines.mean():.5f}")
+    sessions = {"fp32": open_session(graph), "int8": open_session(made)}
+    taken: dict[str, list[float]] = {key: [] for key in sessions}
+    for key in turns(list(sessions), 4):
+        begin = time.perf_counter()
+        for row in ids:
+            sessions[key].run(None, {"input_ids": row})
+        taken[key].append(time.perf_counter() - begin)
+    faster = ratios(taken["int8"], taken["fp32"])
+    say(f"{name}: {faster.median:.2f} times as fast as float32 ({faster.low:.2f} to {faster.high:.2f})")
+
+
+def random_ids(texts: int, vocabulary: int, seed: int = 0) -> list[Ids]:
+    """Rows (1, S) of random ids between <s> and </s>, S up to _LONGEST; one in sixteen is a full stop."""
+    rng = np.random.default_rng(seed)
     rows = []
     for _ in range(texts):
         ids = rng.integers(5, vocabulary, (1, int(rng.integers(4, _LONGEST + 1))))
+        ids[rng.random(ids.shape) < 1 / 16] = FULL_STOP
         ids[0, 0], ids[0, -1] = 0, 2
         rows.append(ids)
     return rows

@@ -32,6 +32,8 @@ VOCABULARY = 250002
 EXPORT = ("torch", "transformers", "optimum", "onnx", "onnxscript", "safetensors")
 CHECKED = ("MiniLM", "bert-base", "BGE-M3")
 """What scripts/gpu-check looks at."""
+MASSIVE = ("everywhere", "some")
+FULL_STOP = 5  # in XLM-R's vocabulary
 XLM_R = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "cls_token": "<s>"}
 BERT = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 
@@ -191,14 +193,14 @@ def bge_m3(folder: Path, tokenizer_json: Path, layers: int = 24) -> None:
     _modules(folder, ("Transformer", "Pooling", "Normalize"), pooling, 8192)
 
 
-def xlm_roberta_large(layers: int = 24) -> "XLMRobertaModel":
-    """An XLM-RoBERTa of BGE-M3's sizes."""
+def xlm_roberta_large(layers: int = 24, words: int | None = None) -> "XLMRobertaModel":
+    """An XLM-RoBERTa of BGE-M3's sizes; with fewer words where memory is short."""
     import torch
     from transformers import XLMRobertaConfig, XLMRobertaModel
 
     torch.manual_seed(0)
     config = XLMRobertaConfig(
-        vocab_size=VOCABULARY,
+        vocab_size=words or VOCABULARY,
         hidden_size=1024,
         num_hidden_layers=layers,
         num_attention_heads=16,
@@ -211,6 +213,47 @@ def xlm_roberta_large(layers: int = 24) -> "XLMRobertaModel":
         eos_token_id=2,
     )
     return XLMRobertaModel(config, add_pooling_layer=False).eval()
+
+
+def plant_massive(model: "XLMRobertaModel", where: str) -> None:
+    """Give a random XLM-RoBERTa activations as large ones have them after training, from the third layer on.
+
+    "everywhere": two dimensions 60 times the others at every token, from the scale of a norm; what follows keeps the
+    ratio, and the linear layers that read them undo it. "some": one dimension some 300 times the others' values, at the
+    first token and at full stops, whose rows of the embedding table begin it (Sun et al. 2024, "Massive Activations in
+    Large Language Models"). The last norm takes them back. Weights are drawn large, so that every layer matters.
+    """
+    import torch
+
+    seed = torch.Generator().manual_seed(0)
+    hidden = model.config.hidden_size
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() == 2 and "embeddings" not in name:
+                weight.copy_(torch.randn(weight.shape, generator=seed) * 1.6 * weight.shape[1] ** -0.5)
+        layers = list(model.encoder.layer)
+        norms = [layers[1].output.LayerNorm]
+        norms += [norm for layer in layers[2:] for norm in (layer.attention.output.LayerNorm, layer.output.LayerNorm)]
+        if where == "everywhere":
+            dims, factor = [37, 251], 60.0
+            norms[0].weight[dims] *= factor
+            kept = (1 + len(dims) * factor**2 / hidden) ** 0.5  # what a norm takes from all for the sake of these
+            for norm in norms[1:]:
+                norm.weight *= kept
+            norms[-1].weight[dims] /= factor  # or a vector would be little else
+            for layer in layers[2:]:
+                attention = layer.attention.self
+                for linear in (attention.query, attention.key, attention.value, layer.intermediate.dense):
+                    linear.weight[:, dims] /= factor
+        else:
+            dims, ratio = [37], 300.0
+            table = model.embeddings.word_embeddings.weight
+            table[:, dims] = 0
+            for token in (0, FULL_STOP):
+                table[token, dims] = ratio * table.std()
+            for norm in norms[:-1]:
+                norm.weight[dims] *= ratio / hidden**0.5  # a norm leaves sqrt(H) at most
+            norms[-1].weight[dims] = 0  # or a vector would be little else
 
 
 def bert_base(folder: Path, tokenizer_json: Path, layers: int = 12) -> None:

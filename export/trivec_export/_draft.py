@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,20 +13,22 @@ import onnx
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trivec._encoders.pipeline import Pipeline
-from trivec._engine.session import Session
-from trivec._errors import ModelFormatError, NonFiniteError
+from trivec._errors import ModelFormatError
 from trivec._gate.texts import Text
+from trivec._model.checkpoint import Checkpoint
 from trivec._model.integrity import describe
-from trivec._model.manifest import EncoderSpec, Multi, Route
-from trivec._model.modules import TransformerSpec
+from trivec._model.manifest import ROWS, EncoderSpec, Multi, Route
+from trivec._model.modules import TEXT_FEATURES, TransformerSpec
 from trivec._tokens.tokenizer import TextTokenizer
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.heads import HybridVectors
 from trivec_export._checkpoint import adapters
 from trivec_export._checkpoint.published import gte
 from trivec_export._checkpoint.published.layouts import convert, is_published
+from trivec_export._checkpoint.template import read_template
 from trivec_export._checkpoint.tokenizer import read_tokenizer, save_tokenizer, token_ids
+from trivec_export._graph.run import open_session
+from trivec_export._reference.agreement import check_ids
 from trivec_export._reference.heads import (
     COLBERT_VECS,
     Head,
@@ -35,19 +37,13 @@ from trivec_export._reference.heads import (
     TokenEmbeddings,
     linear,
     read_linear,
+    text_tower,
 )
-from trivec_export._reference.torch_model import load
-from trivec_export._reference.torch_vectors import TorchSession, usable_positions, vectors
-from trivec_export._trace.trace import trace
-
-Ids = list[npt.NDArray[np.int64]]
-
-
-class Tokenized(NamedTuple):
-    """Texts that have at least one token, with their ids."""
-
-    texts: list[Text]
-    ids: Ids
+from trivec_export._reference.library import Library
+from trivec_export._reference.taken import Prompted, Tokenized, pipeline_of, put_right, take_reference
+from trivec_export._reference.torch_model import Loaded, load
+from trivec_export._reference.torch_vectors import usable_positions, vectors
+from trivec_export._trace.trace import PLAIN, trace
 
 
 @dataclass(frozen=True)
@@ -61,10 +57,13 @@ class Draft:
     verification: Tokenized
     calibration: Tokenized
     reference: Mapping[str, HybridVectors]
-    """What torch says of the verification texts, by route."""
+    """What the reference says of the verification texts, by route."""
     ranges: Mapping[str, tuple[Floats, Floats]]
     """Least and greatest values (2, D) of torch's dense vectors of the calibration texts, raw and normalized."""
     graph: onnx.ModelProto
+    prompted: tuple[Prompted, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a person should know: weights that are left out, settings that the reference does not follow."""
 
     def without_graph(self) -> "Draft":
         """The same once its graph is written: a checkpoint may have many, of gigabytes each."""
@@ -73,36 +72,49 @@ class Draft:
 
 def make_draft(
     name: str,
-    checkpoint: Path,
-    spec: TransformerSpec,
-    routes: Mapping[str, Route],
+    place: Path,
+    checkpoint: Checkpoint,
     arrays: Mapping[str, Floats],
     folder: Path,
     texts: tuple[Sequence[Text], Sequence[Text]],
     *,
-    family: str,
     trust_remote_code: bool,
     adapter: str | None = None,
+    library: Library | None = None,
 ) -> Draft:
-    """Load one transformer, take torch's vectors of the (calibration, verification) texts, trace it.
+    """Load one transformer, take the reference's vectors of the (calibration, verification) texts, trace it.
 
     Writes the tokenizer into `folder`. The torch model is gone when this returns. Of routes that differ in their name
     alone, the reference has the first.
 
+    Args:
+        name: of the encoder.
+        place: the checkpoint's folder.
+        checkpoint: what it says.
+        arrays: weights of the steps after pooling.
+        folder: the model folder in the making.
+        texts: that calibrate, and that verify.
+        trust_remote_code: run the checkpoint's own code.
+        adapter: the task whose adapter is merged.
+        library: sentence-transformers on this checkpoint, whose ids and vectors are the reference; None: ours are.
+
     Raises:
         ModelFormatError: the checkpoint cannot be translated.
+        GateError: our reading of it and sentence-transformers disagree.
     """
-    tokenizer = read_tokenizer(checkpoint, spec, trust_remote_code=trust_remote_code)
-    model = _load(checkpoint / spec.folder, spec, adapter, folder, trust_remote_code=trust_remote_code)
-    head = _head(model, checkpoint, spec, family)
+    spec = checkpoint.transformers[name]
+    tokenizer, added = read_tokenizer(place, spec, trust_remote_code=trust_remote_code)
+    model, left_out = _load(place / spec.folder, spec, adapter, folder, trust_remote_code=trust_remote_code)
+    head = _head(model, place, spec, checkpoint.family, tokenizer)
     positions = usable_positions(model)
-    limits = [n for n in (spec.max_seq_length, positions) if n is not None]
-    length = min(limits, default=None)
+    length = min([n for n in (spec.max_seq_length, positions) if n is not None], default=None)
     if length is not None:
         tokenizer.model_max_length = length
+    message = spec.message
+    if not checkpoint.has_modules and library is not None and getattr(tokenizer, "chat_template", None):
+        message = {"format": "auto", "arguments": {}}  # as sentence-transformers takes a bare checkpoint
     path = "tokenizer.json" if name == "main" or adapter else f"{name}/tokenizer.json"  # adapters share one
     save_tokenizer(tokenizer, folder / path)
-    calibration, verification = (_tokenize(token_ids(tokenizer, [t.text for t in part]), part) for part in texts)
     encoder = EncoderSpec(
         tokenizer=describe(folder, path),
         max_seq_length=length,
@@ -110,26 +122,50 @@ def make_draft(
         variants={},
         truncation_side=spec.truncation_side,
         special_ids=tuple(sorted(tokenizer.all_special_ids)),
+        add_special_tokens=message is None,
+        template=None if message is None else read_template(tokenizer, message, model.config.model_type, str(place)),
     )
-    complete = {key: _complete(route, head, tokenizer) for key, route in routes.items()}
-    first: dict[Route, str] = {}
-    for key, route in complete.items():
-        first.setdefault(route, key)
-    wanted = {key: _vectors(head, encoder, verification, route, arrays) for route, key in first.items()}
+    routes = {key: _complete(r, head, tokenizer) for key, r in checkpoint.routes.items() if r.encoder == name}
+    first = {key: route for route, key in {route: key for key, route in reversed(routes.items())}.items()}
+    calibration, verification = (_tokenize(TextTokenizer(folder / path, encoder), part) for part in texts)
+    used = ("the token classifier",) if checkpoint.family == "mgte" else ()
+    notes = [f"not used: {what}" for what in left_out if not what.startswith(used)]
+    if library is None:
+        listed = [text.text for text in verification.texts]
+        check_ids(listed, verification.ids, token_ids(tokenizer, listed), "AutoTokenizer")
+    else:
+        notes += put_right(library, spec, head, added, verification, [*first])
+    taken = take_reference(library, head, encoder, first, verification, arrays, checkpoint.prompts)
+    graph, attention, why = trace(head, max_length=positions)
+    if attention == PLAIN:
+        notes.append(f"attention: plain, traced as the model's own code has it ({why})")
+    encoder = dataclasses.replace(encoder, attention=attention)
     found = {}
-    for route in first:
-        if route.pooling is not None:
-            alone = dataclasses.replace(route, sparse=None, multi=None)
-            dense = _vectors(TokenEmbeddings(model), encoder, calibration, alone, arrays).dense
-            found[route] = _ranges(cast("Floats", dense))
-    ranges = {key: found[route] for key, route in complete.items() if route in found}
-    graph = trace(head, max_length=positions)
-    return Draft(name, encoder, complete, verification, calibration, wanted, ranges, graph)
+    for route in [route for route in first.values() if route.gives_dense]:
+        alone = dataclasses.replace(route, sparse=None, multi=None)
+        pipeline = pipeline_of(encoder, _GraphSession(graph), head.outputs[0], alone, arrays)
+        found[route] = _ranges(cast("Floats", vectors(pipeline, calibration.ids)[0].dense))
+    ranges = {key: found[route] for key, route in routes.items() if route in found}
+    return Draft(
+        name, encoder, routes, verification, calibration, taken.vectors, ranges, graph, taken.prompted, tuple(notes)
+    )
 
 
-def _load(
-    place: Path, spec: TransformerSpec, adapter: str | None, out: Path, *, trust_remote_code: bool
-) -> PreTrainedModel:
+class _GraphSession:
+    """The traced graph in the place of a session of the runtime, before it is a file."""
+
+    layout = ROWS
+
+    def __init__(self, graph: onnx.ModelProto) -> None:
+        self._session = open_session(graph)
+
+    def run_all(self, ids: npt.NDArray[np.int64], outputs: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+        """Rows of equal length (B, S) to some of the graph's outputs, float32."""
+        made: list[npt.NDArray[np.float32]] = self._session.run(list(outputs), {"input_ids": ids})
+        return made
+
+
+def _load(place: Path, spec: TransformerSpec, adapter: str | None, out: Path, *, trust_remote_code: bool) -> Loaded:
     """The model, with the adapter of a task merged into it.
 
     Published layouts that transformers has a class for are turned into its layout first, in a folder below `out` that
@@ -139,18 +175,28 @@ def _load(
         with tempfile.TemporaryDirectory(dir=out) as scratch:
             convert(place, Path(scratch), adapter)
             return load(scratch, task=spec.task)
-    model = load(place, trust_remote_code=trust_remote_code, task=spec.task)
+    made = load(
+        place,
+        trust_remote_code=trust_remote_code,
+        task=spec.task,
+        model_kwargs=spec.model_kwargs,
+        config_kwargs=spec.config_kwargs,
+    )
     if adapter is not None:
-        adapters.merge(model, adapters.adapter_folders(place)[adapter])
-    return model
+        adapters.merge(made.model, adapters.adapter_folders(place)[adapter])
+    return made
 
 
-def _head(model: PreTrainedModel, checkpoint: Path, spec: TransformerSpec, family: str) -> Head:
+def _head(
+    model: PreTrainedModel, checkpoint: Path, spec: TransformerSpec, family: str, tokenizer: PreTrainedTokenizerBase
+) -> Head:
     """What the graph is to compute.
 
     Raises:
         ModelFormatError: the weights of a head are missing or misshapen.
     """
+    if spec.task == TEXT_FEATURES:
+        return text_tower(model, int(tokenizer.pad_token_id or 0)).eval()
     if spec.splade is not None:
         return PooledLogits(model, *spec.splade).eval()
     if family == "bge-m3":
@@ -184,34 +230,12 @@ def _complete(route: Route, head: Head, tokenizer: PreTrainedTokenizerBase) -> R
     return dataclasses.replace(route, sparse=sparse, multi=multi)
 
 
-def _tokenize(ids: Ids, texts: Sequence[Text]) -> Tokenized:
-    """Without the texts that have no token: the reference has no vector for them."""
-    kept = [(text, row) for text, row in zip(texts, ids, strict=True) if len(row)]
-    return Tokenized([text for text, _ in kept], [row for _, row in kept])
-
-
-def _vectors(
-    head: Head, encoder: EncoderSpec, tokenized: Tokenized, route: Route, arrays: Mapping[str, Floats]
-) -> HybridVectors:
-    """Torch's outputs, pooled and finished in numpy."""
-    pipeline = Pipeline(
-        encoder,
-        cast("TextTokenizer", None),  # the ids are there
-        cast("Session", TorchSession(head)),
-        head.outputs[0],
-        route.pooling,
-        route.steps,
-        arrays,
-        route.sparse,
-        route.multi,
-    )
-    found, finite = vectors(pipeline, tokenized.ids)
-    if not finite.all():
-        text = tokenized.texts[int(np.flatnonzero(~finite)[0])].text
-        raise NonFiniteError(
-            f"torch itself gives NaN or infinity for the text {text[:60]!r}: the checkpoint's weights are damaged."
-        )
-    return found
+def _tokenize(tokenizer: TextTokenizer, texts: Sequence[Text]) -> Tokenized:
+    """The ids as the runtime has them, without the texts that have no token: the reference has no vector for them."""
+    tokens = tokenizer([text.text for text in texts])
+    rows = [(text, tokens.of(number)) for number, text in enumerate(texts)]
+    kept = [(text, ids) for text, ids in rows if len(ids)]
+    return Tokenized([text for text, _ in kept], [ids for _, ids in kept])
 
 
 def _ranges(vectors: Floats) -> tuple[Floats, Floats]:

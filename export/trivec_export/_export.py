@@ -10,24 +10,30 @@ from packaging.version import Version
 
 from trivec._errors import GateError, InputError
 from trivec._gate.texts import verification_texts
-from trivec._model.checkpoint import Checkpoint, read_checkpoint
+from trivec._model.checkpoint import Checkpoint, leaves_prompt_out, read_checkpoint
 from trivec._model.derived import rename_step_arrays
 from trivec._model.integrity import describe
+from trivec._model.json_files import read_object
 from trivec._model.manifest import PRECISIONS, Manifest, Route, Variant
-from trivec._model.source import Folder
 from trivec._vectors.arrays import Floats
-from trivec_export._checkpoint.fetch import fetch
+from trivec_export._checkpoint.adapters import AdapterFolder
+from trivec_export._checkpoint.fetch import Fetched, fetch
+from trivec_export._checkpoint.kinds import refuse_other_kinds
+from trivec_export._checkpoint.published.layouts import is_published
 from trivec_export._checkpoint.query_table import Table, make_table
 from trivec_export._checkpoint.tasks import split_tasks
 from trivec_export._checkpoint.weights import read_weights
 from trivec_export._draft import Draft, make_draft
+from trivec_export._folder.card import FILE_NAME as CARD
+from trivec_export._folder.card import render as render_card
 from trivec_export._folder.manifest import dim_of, keep, manifest_of, with_variants, write_manifest
 from trivec_export._folder.new_folder import check_new, new_folder
 from trivec_export._folder.report import FILE_NAME as REPORT
 from trivec_export._folder.report import cuda_line, render
 from trivec_export._gate.texts import calibration_texts, sample
-from trivec_export._gate.verify import verify
+from trivec_export._gate.verify import check_tables, verify
 from trivec_export._progress import Progress
+from trivec_export._reference.library import Library, reference_name
 from trivec_export._request import FAMILIES, MIN_TEXTS, Request, Verdicts
 from trivec_export._variants.write import EMULATED, Written, write_variant
 
@@ -48,28 +54,34 @@ def run(request: Request, *, quiet: bool) -> Path:
         fetched = fetch(
             request.model, revision=request.revision, token=request.token, with_code=request.trust_remote_code
         )
-        checkpoint = read_checkpoint(Folder(fetched.folder), request.family, name=fetched.name)
+        source = AdapterFolder(fetched.folder, request.token)
+        refuse_other_kinds(source)
+        own_code = request.trust_remote_code or is_published(read_object(source, "config.json"))
+        checkpoint = read_checkpoint(source, request.family, name=fetched.name, own_code=own_code)
         checkpoint, adapters = split_tasks(checkpoint, fetched.folder, request.tasks)
     progress.say(_family_line(checkpoint))
+    library = _library(fetched, checkpoint, adapters, request)
+    progress.say(f"reference: {reference_name(checkpoint, library)}")
     arrays = _step_arrays(fetched.folder, checkpoint.routes.values())
     with new_folder(request.out) as folder:
         parts: dict[str, Draft] = {}
         written: dict[str, dict[str, Written]] = {}
         for name, spec in checkpoint.transformers.items():
             of = f", {adapters[name]}" if name in adapters else ""
-            with progress.step(f"torch reference and trace of {spec.config.get('model_type', 'model')}{of}"):
+            with progress.step(f"reference and trace of {spec.config.get('model_type', 'model')}{of}"):
                 part = make_draft(
                     name,
                     fetched.folder,
-                    spec,
-                    {key: route for key, route in checkpoint.routes.items() if route.encoder == name},
+                    checkpoint,
                     arrays,
                     folder,
                     (calibration, verification),
-                    family=checkpoint.family,
                     trust_remote_code=request.trust_remote_code,
                     adapter=adapters.get(name),
+                    library=library,
                 )
+            for note in part.notes:
+                progress.say(note)
             written[name] = {}
             for precision in request.precisions:
                 with progress.step(f"write {precision}{of}"):
@@ -80,20 +92,46 @@ def run(request: Request, *, quiet: bool) -> Path:
         tables = _tables(fetched.folder, checkpoint, parts, folder)
         arrays |= {f"{name}.weights": table.weights for name, table in tables.items()}
         variants = {name: {p: w.variant for p, w in have.items()} for name, have in written.items()}
-        manifest = manifest_of(request, fetched, checkpoint, folder, parts, tables, arrays)
+        named = reference_name(checkpoint, library)
+        manifest = manifest_of(request, fetched, checkpoint, folder, parts, tables, arrays, named)
         verdicts = _verify_all(folder, manifest, parts, variants, progress)
+        if library is not None and checkpoint.has_modules:
+            check_tables(folder, manifest, tables, library, verification)
         failed = {p: v for p, v in verdicts.items() if any(verdict.failed for verdict in v.values())}
         _show(progress, variants, verdicts)
         if "fp32" in failed or len(failed) == len(verdicts):
             raise GateError(f"{_complaint(failed, written)} Nothing was written.")
         cuda = {name: have["fp16"].cuda for name, have in written.items() if "fp16" in have}
-        keep(folder, manifest, variants, cuda, {p: v for p, v in verdicts.items() if p not in failed})
-        (folder / REPORT).write_text(render(manifest, written, verdicts), encoding="utf-8")
+        passed = {p: v for p, v in verdicts.items() if p not in failed}
+        final = keep(folder, manifest, variants, cuda, passed)
+        (folder / CARD).write_text(render_card(final, passed, fetched.folder), encoding="utf-8")
+        notes = {name: part.notes for name, part in parts.items()}
+        (folder / REPORT).write_text(render(manifest, notes, written, verdicts), encoding="utf-8")
     progress.say(f"wrote {request.out}")
     if failed:
         kept = ", ".join(p for p in verdicts if p not in failed)
         raise GateError(f"{_complaint(failed, written)} {request.out} was written with {kept} only.")
     return request.out
+
+
+def _library(fetched: Fetched, checkpoint: Checkpoint, adapters: Mapping[str, str], request: Request) -> Library | None:
+    """sentence-transformers on the checkpoint; None where it has no such model, and the reference is our own reading.
+
+    It cannot load layouts that were published for remote code, merges no adapter of a task, knows no token classifier
+    of mGTE, and pools a BGE-M3 without modules.json by another rule than FlagEmbedding.
+    """
+    published = any(is_published(spec.config) for spec in checkpoint.transformers.values())
+    bare = checkpoint.family == "bge-m3" and not checkpoint.has_modules
+    if adapters or published or bare or checkpoint.family == "mgte":
+        return None
+    weights = next((table.weights for table in checkpoint.tables.values() if table.weights), "")
+    return Library(
+        fetched.folder,
+        run_in=(fetched.folder / weights).parent if weights else fetched.folder,
+        sparse=checkpoint.family == "splade",
+        trust_remote_code=request.trust_remote_code,
+        prompt_left_out=leaves_prompt_out(fetched.name),
+    )
 
 
 def _check(request: Request) -> None:
@@ -150,10 +188,10 @@ def _verify_all(
     """Every precision through the runtime; fp16 through the float32 graph that rounds as it does."""
     verdicts = {}
     write_manifest(folder, with_variants(manifest, variants))
-    for precision in next(iter(variants.values())):
+    for number, precision in enumerate(next(iter(variants.values()))):
         with progress.step(f"verify {precision}"):
             if precision != "fp16":
-                verdicts[precision] = verify(folder, parts, precision, stored_as=precision)
+                verdicts[precision] = verify(folder, parts, precision, stored_as=precision, with_prompts=number == 0)
                 continue
             emulated = folder / EMULATED
             for ref in manifest.files("fp32"):  # tokenizers and arrays: the manifest has no variants yet
@@ -161,7 +199,7 @@ def _verify_all(
                 shutil.copy(folder / ref.path, emulated / ref.path)
             stand_in = {name: {"fp32": _emulated_variant(emulated, have[precision])} for name, have in variants.items()}
             write_manifest(emulated, with_variants(manifest, stand_in))
-            verdicts[precision] = verify(emulated, parts, precision, stored_as="fp32")
+            verdicts[precision] = verify(emulated, parts, precision, stored_as="fp32", with_prompts=number == 0)
             shutil.rmtree(emulated)
     return verdicts
 

@@ -37,7 +37,7 @@ class Swaps(ExitStack):
         os.environ[name] = value
 
 
-TALKERS = ("torch.onnx", "torch.export", "onnxscript", "transformers", "optimum")
+TALKERS = ("torch.onnx", "torch.export", "onnxscript", "transformers", "optimum", "sentence_transformers", "peft")
 """Loggers that comment on every load and export."""
 
 

@@ -18,7 +18,6 @@ from tests.support.architectures import make
 
 import trivec
 from trivec_export import _export, _request
-from trivec_export._reference.torch_model import load
 from trivec_export._variants import write
 from trivec_export._variants.int8.quantize import Quantized
 
@@ -173,18 +172,6 @@ def test_export_once_into_the_cache(bert: Path, tmp_path: Path, monkeypatch: pyt
     assert len(calls) == 1
     encoder = trivec.load(bert, export=True)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(encoder)).encode("once"), first)
-
-
-@pytest.mark.parametrize("installed", [None, "0.1.0"], ids=["missing", "too old"])
-def test_an_adapter_beside_the_weights_and_no_peft_that_merges_it(
-    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str | None
-) -> None:
-    """transformers leaves it out in silence where PEFT is missing."""
-    (bert / "adapter_config.json").write_text("{}")
-    monkeypatch.setattr("transformers.utils.peft_utils.is_peft_available", lambda: installed is not None)
-    monkeypatch.setattr("transformers.utils.peft_utils.importlib.metadata.version", lambda _: installed)
-    with pytest.raises(trivec.MissingExtraError, match=r"has an adapter .* Type: pip install --upgrade peft"):
-        load(bert)
 
 
 def test_packages_that_are_newer_than_what_was_tested(

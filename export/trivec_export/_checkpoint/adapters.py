@@ -21,7 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from trivec._errors import ModelFormatError
+from trivec._errors import ModelFormatError, ModelNotFoundError
+from trivec._model.source import Folder
+from trivec_export._checkpoint.fetch import fetch
 from trivec_export._checkpoint.published.common import is_number
 from trivec_export._checkpoint.weights import read_pickle
 
@@ -69,6 +71,49 @@ def adapter_folders(folder: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+class AdapterFolder(Folder):
+    """A checkpoint's folder; where it is an adapter alone, with the config.json of the model that it was made for."""
+
+    def __init__(self, root: Path, token: str | bool | None = None) -> None:
+        super().__init__(root)
+        self._token = token
+
+    def file(self, path: str) -> Path | None:
+        """The file, or None."""
+        found = super().file(path)
+        place = (self.root / path).parent
+        if found is None and Path(path).name == "config.json" and (place / CONFIG).is_file():
+            return Folder(base_of(place, token=self._token)).file("config.json")
+        return found
+
+
+def base_of(folder: Path, *, token: str | bool | None = None) -> Path:
+    """The folder of the model that an adapter was made for: what adapter_config.json names, as PEFT finds it.
+
+    Raises:
+        ModelFormatError: adapter_config.json names none.
+        ModelNotFoundError: it cannot be found.
+    """
+    name = read_config(folder / CONFIG).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise ModelFormatError(
+            f"{folder / CONFIG} names no base_model_name_or_path, expected the model it is made for."
+        )
+    try:
+        found = fetch(name, revision=None, token=token, with_code=False).folder
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(
+            f"{folder} is an adapter for {name!r}, which cannot be found: {error} Fetch that model, or write the path "
+            f"of its folder into {CONFIG} (base_model_name_or_path)."
+        ) from error
+    if found.resolve() == folder.resolve():
+        raise ModelFormatError(
+            f"{folder / CONFIG} names its own folder as base_model_name_or_path. Put the base weights into a folder of "
+            "their own, and name that."
+        )
+    return found
+
+
 def merge(model: PreTrainedModel, adapter: Path) -> None:
     """Add an adapter to the weights of a model in float32, in place.
 
@@ -79,7 +124,7 @@ def merge(model: PreTrainedModel, adapter: Path) -> None:
     Raises:
         ModelFormatError: the adapter is damaged, of another kind, or does not fit the model; the message has all names.
     """
-    rank, scale = _read_config(adapter / CONFIG)
+    rank, scale = _rank_and_scale(adapter / CONFIG)
     weights = {name: p for name, p in model.named_parameters() if name.endswith(".weight")}
     pairs, wrong = _pairs(_read_weights(adapter), weights, model.base_model_prefix)
     changes: dict[str, Tensor] = {}
@@ -101,14 +146,24 @@ def merge(model: PreTrainedModel, adapter: Path) -> None:
             weights[name] += change
 
 
-def _read_config(path: Path) -> tuple[int, float]:
-    """Rank, and what B A is multiplied by."""
+def read_config(path: Path) -> dict[str, Any]:
+    """An adapter_config.json.
+
+    Raises:
+        ModelFormatError: it is no JSON object.
+    """
     try:
         config = json.loads(path.read_bytes())
     except ValueError as error:
         raise ModelFormatError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(config, dict):
         raise ModelFormatError(f"{path} holds {type(config).__name__}, expected an object.")
+    return config
+
+
+def _rank_and_scale(path: Path) -> tuple[int, float]:
+    """Rank, and what B A is multiplied by."""
+    config = read_config(path)
     for key, allowed in _NEUTRAL.items():
         value = config.get(key, allowed[0] if key != "peft_type" else None)
         if value not in allowed:

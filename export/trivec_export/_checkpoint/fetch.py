@@ -8,6 +8,7 @@ from trivec._model.find import find
 from trivec._model.hub import Repository
 from trivec._model.source import Folder
 
+_FOREIGN = ("tf_model.h5", "flax_model.msgpack", "rust_model.ot", ".gguf", ".ckpt.index")
 _SMALL = (".json", ".txt", ".model", ".jinja")
 
 
@@ -30,6 +31,13 @@ def fetch(model: str, *, revision: str | None, token: str | bool | None, with_co
     weights = [n for n in names if n.endswith(".safetensors")]
     pickles = [n for n in names if n.endswith(".bin") and "onnx" not in n and "openvino" not in n]
     if not weights and not pickles:
+        foreign = [n for n in names if n.endswith(_FOREIGN)]
+        if foreign:
+            raise ModelNotFoundError(
+                f"{source.name} has its weights in {', '.join(foreign)} only, which transformers 5 does not read. "
+                "Convert them with transformers 4: AutoModel.from_pretrained(FOLDER, from_tf=True) (from_flax=True) "
+                ".save_pretrained(OUT)"
+            )
         raise ModelNotFoundError(
             f"{source.name} holds no weights (model.safetensors or pytorch_model.bin). Expected a transformers or "
             "sentence-transformers checkpoint."
@@ -37,7 +45,7 @@ def fetch(model: str, *, revision: str | None, token: str | bool | None, with_co
     if isinstance(source, Folder):
         return Fetched(source.root, source.root.resolve().name, None)
     folders = {str(Path(n).parent) for n in weights}
-    wanted = [n for n in names if n.endswith(_SMALL) or (with_code and n.endswith(".py"))]
+    wanted = [n for n in names if n.endswith(_SMALL) or n == "README.md" or (with_code and n.endswith(".py"))]
     wanted += weights + [n for n in pickles if str(Path(n).parent) not in folders]
     root = None
     for name in wanted:

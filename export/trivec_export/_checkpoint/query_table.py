@@ -38,7 +38,7 @@ def make_table(name: str, checkpoint: Path, spec: TableSpec, dim: int, folder: P
         ModelFormatError: there are no weights, one is not a finite number, or they are of another vocabulary.
     """
     plain = TransformerSpec(spec.folder, None, None, False, "right", {}, FEATURES)
-    tokenizer = read_tokenizer(checkpoint, plain, trust_remote_code=False)
+    tokenizer = read_tokenizer(checkpoint, plain, trust_remote_code=False).tokenizer
     length = _length(checkpoint / spec.folder)
     size = len(tokenizer.get_vocab())
     weights = (
@@ -102,7 +102,7 @@ def _from_json(path: Path, tokenizer: PreTrainedTokenizerBase, size: int) -> Flo
 def _tensors(folder: Path) -> Floats:
     """The module's own weights (V,)."""
     state = read_weights(folder)
-    if "weight" not in state:
-        raise ModelFormatError(f"{folder} has no tensor named weight, expected one of shape (tokens,).")
+    if state.keys() != {"weight"}:
+        raise ModelFormatError(f"{folder} has the tensors {sorted(state)}, expected one of shape (tokens,), weight.")
     weights: Floats = state["weight"].float().numpy()
     return weights

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from trivec._errors import InputError, ModelFormatError
 from trivec._model.checkpoint import Checkpoint, check_name
 from trivec._model.modules import TransformerSpec
-from trivec_export._checkpoint import adapters as adapters_module
+from trivec_export._checkpoint.adapters import adapter_folders
 from trivec_export._checkpoint.published import jina
+from trivec_export._checkpoint.published.layouts import is_published
 
 _SIDES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 """What encode_query and encode_document ask for, and which word at the end of a task's name stands for it."""
@@ -45,7 +46,26 @@ def split_tasks(checkpoint: Checkpoint, folder: Path, wanted: Sequence[str] | No
         InputError: a task is wanted that the checkpoint does not have.
         ModelFormatError: adapters that no route can be made of.
     """
+    modules = {(folder / spec.folder).resolve() for spec in checkpoint.transformers.values()}
     found = [(spec, adapters_of(folder / spec.folder, spec)) for spec in checkpoint.transformers.values()]
+    others = [
+        (
+            spec,
+            tuple(
+                name for name, place in adapter_folders(folder / spec.folder).items() if place.resolve() not in modules
+            ),
+        )
+        for spec, tasks in found
+        if not tasks and not is_published(spec.config)
+    ]
+    if wanted is not None:
+        found += others
+    elif any(names for _, names in others):
+        names = ",".join(next(names for _, names in others if names))
+        raise ModelFormatError(
+            f"{folder} has adapters in folders of their own ({names}), and nothing says whether they belong to its "
+            f"vectors. For a route with each: --tasks {names}   For the model without them, take these folders away."
+        )
     spec, tasks = next((pair for pair in found if pair[1]), found[0])
     unknown = sorted(set(wanted or ()) - set(tasks))
     if unknown or (wanted is not None and not wanted):
@@ -81,7 +101,7 @@ def adapters_of(place: Path, spec: TransformerSpec) -> tuple[str, ...]:
         lora = jina.read_lora(spec.config)
         return lora.tasks if lora else ()
     if spec.config.get("model_type") == jina.MODEL:
-        return tuple(adapters_module.adapter_folders(place))
+        return tuple(adapter_folders(place))
     return ()
 
 

@@ -12,7 +12,7 @@ from trivec._errors import ModelFormatError
 from trivec._model import manifest_file
 from trivec._model.checkpoint import Checkpoint
 from trivec._model.integrity import describe
-from trivec._model.manifest import FILE_NAME, EncoderSpec, Manifest, Variant
+from trivec._model.manifest import FILE_NAME, FORMAT, EncoderSpec, Manifest, Variant
 from trivec._vectors.arrays import Floats
 from trivec_export._checkpoint.fetch import Fetched
 from trivec_export._checkpoint.query_table import Table
@@ -20,7 +20,10 @@ from trivec_export._draft import Draft
 from trivec_export._gate.verify import record
 from trivec_export._request import Request, Verdicts
 
-_TOOLS = ("trivec", "torch", "transformers", "optimum", "onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy")
+_TOOLS = (
+    *("trivec", "torch", "transformers", "sentence-transformers", "peft", "optimum"),
+    *("onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy"),
+)
 _ARRAYS = "arrays.npz"
 
 
@@ -32,6 +35,7 @@ def manifest_of(
     parts: Mapping[str, Draft],
     tables: Mapping[str, Table],
     arrays: Mapping[str, Floats],
+    reference: str,
 ) -> Manifest:
     """The manifest, as yet without variants; writes arrays.npz."""
     stored = dict(arrays)
@@ -60,8 +64,10 @@ def manifest_of(
             "weights": "safetensors" if _has_safetensors(fetched, checkpoint) else "pytorch_model.bin",
             "calibration_texts": len(next(iter(parts.values())).calibration.texts),
             "own_calibration": request.calibration is not None,
+            "reference": reference,
         },
         tools={name: version for name in _TOOLS if (version := _version(name))},
+        format=FORMAT if any(part.encoder.template for part in parts.values()) else 1,
     )
 
 
@@ -108,7 +114,7 @@ def keep(
     variants: Mapping[str, Mapping[str, Variant]],
     cuda: Mapping[str, Variant | None],
     passed: Verdicts,
-) -> None:
+) -> Manifest:
     """Write the final manifest with gate figures, and delete the files of variants that failed.
 
     A graph for CUDA has no gate: nothing here has run it. It goes where its fp16 variant goes.
@@ -124,4 +130,6 @@ def keep(
             graph = cuda.get(name) if precision == "fp16" else None
             for path in {ref.path for ref in (*variant.files, *(graph.files if graph else ()))}:
                 (folder / path).unlink()
-    write_manifest(folder, with_variants(manifest, kept, cuda if "fp16" in passed else {}))
+    final = with_variants(manifest, kept, cuda if "fp16" in passed else {})
+    write_manifest(folder, final)
+    return final

@@ -12,20 +12,27 @@ FILE_NAME = "REPORT.md"
 
 
 def render(
-    manifest: Manifest, written: Mapping[str, Mapping[str, Written]], checks: Mapping[str, Mapping[str, Check]]
+    manifest: Manifest,
+    notes: Mapping[str, Sequence[str]],
+    written: Mapping[str, Mapping[str, Written]],
+    checks: Mapping[str, Mapping[str, Check]],
 ) -> str:
     """The report in Markdown.
 
     Args:
         manifest: of the folder.
+        notes: by encoder, what its checkpoint has that the vectors do not use, or that the reference does not follow.
         written: by encoder, then precision: how each graph came about.
         checks: by precision, then encoder: how each fared against torch.
     """
-    return "\n".join(_lines(manifest, written, checks)) + "\n"
+    return "\n".join(_lines(manifest, notes, written, checks)) + "\n"
 
 
 def _lines(
-    manifest: Manifest, written: Mapping[str, Mapping[str, Written]], checks: Mapping[str, Mapping[str, Check]]
+    manifest: Manifest,
+    notes: Mapping[str, Sequence[str]],
+    written: Mapping[str, Mapping[str, Written]],
+    checks: Mapping[str, Mapping[str, Check]],
 ) -> Iterator[str]:
     source = manifest.source
     revision = f", revision {source['revision']}" if source.get("revision") else ""
@@ -33,16 +40,20 @@ def _lines(
     yield ""
     yield f"Exported with {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}."
     yield ""
-    yield "Every variant was run through trivec's runtime and compared with torch in float32 on texts that never"
+    yield f"Reference: {source.get('reference')}, in float32, from the untouched checkpoint."
+    yield ""
+    yield "Every variant was run through trivec's runtime and compared with the reference on texts that never"
     yield "calibrate. fp16 was emulated on the CPU: a float32 graph that rounds every intermediate to half."
     if manifest.family != "dense":
         yield "The cosine of sparse rows is taken with one further term, equal for all: a tenth of the mean norm of the"
         yield "rows, so that texts of which the model knows next to nothing do not decide. Every table but the first is"
         yield "of the head that is furthest off."
+    for encoder, found in notes.items():
+        yield from ("", *(f"- {f'{encoder}: ' if len(notes) > 1 else ''}{note}" for note in found)) if found else ()
     for encoder, by_precision in written.items():
         title = "" if len(written) == 1 else f" ({encoder})"
         yield from _section(f"Variants{title}", _variants(encoder, by_precision, checks))
-        yield from _section(f"Cosine to torch by kind of text{title}", _kinds(encoder, checks))
+        yield from _section(f"Cosine to the reference by kind of text{title}", _kinds(encoder, checks))
         yield from _section(f"Texts that are furthest off{title}", _worst(encoder, checks))
         if "int8" in by_precision:
             yield from _section(f"int8, layer by layer{title}", _layers(by_precision["int8"].layers))
@@ -130,13 +141,16 @@ def _worst(encoder: str, checks: Mapping[str, Mapping[str, Check]]) -> list[str]
 
 
 def _layers(layers: Sequence[LayerReport]) -> list[str]:
-    floats = [layer for layer in layers if layer.precision != "int8"]
-    said = (
-        f"{len(floats)} of {len(layers)} layers stayed fp32: the mean cosine on calibration texts was below its target "
-        "with all in int8, and returning these raised it most."
-        if floats
-        else f"All {len(layers)} linear layers are int8: the mean cosine on calibration texts reached its target."
-    )
+    by_row = [layer for layer in layers if layer.precision == "int8 by row"]
+    floats = [layer for layer in layers if layer.precision == "fp32"]
+    said = [f"{len(layers) - len(by_row) - len(floats)} of {len(layers)} linear layers are int8 with static ranges."]
+    if by_row:
+        said.append(
+            f"{len(by_row)} have a scale for each row of their input: with static ranges for all, the cosines on "
+            "calibration texts were below their bounds, and these layers gained most."
+        )
+    if floats:
+        said.append(f"{len(floats)} stayed fp32: with all in int8 the cosines were below, and these raised them most.")
     rows = [
         [f"`{x.name}`", x.precision, f"{x.error:.4f}", f"{x.smoothing:.2f}", f"{x.clipped:.2%}", x.rounding]
         for x in sorted(layers, key=lambda x: -x.error)
@@ -146,7 +160,13 @@ def _layers(layers: Sequence[LayerReport]) -> list[str]:
         "calibration. Smoothing: SmoothQuant's alpha. Outside: held-out activations beyond the range of the other "
         "calibration texts (the range that is used holds both). Rounding: GPTQ, or nearest where that errs less."
     )
-    return [said, "", explained, "", *_table(["layer", "precision", "error", "smoothing", "outside", "rounding"], rows)]
+    return [
+        " ".join(said),
+        "",
+        explained,
+        "",
+        *_table(["layer", "rung", "error", "smoothing", "outside", "rounding"], rows),
+    ]
 
 
 def _half(kept: Sequence[str]) -> list[str]:

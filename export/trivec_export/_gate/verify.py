@@ -1,21 +1,35 @@
 """Load what was written with the runtime itself, and compare its vectors with torch's."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import GateError
 from trivec._gate.checks import Check, check_route
-from trivec._gate.figures import HEADS
+from trivec._gate.figures import HEADS, Bounds, cosine
+from trivec._gate.texts import Text
 from trivec._loading.open_model import open_model
+from trivec._model.manifest import Manifest
 from trivec._model.source import Folder
+from trivec._vectors.arrays import Floats
+from trivec_export._checkpoint.query_table import Table
 from trivec_export._draft import Draft
+from trivec_export._reference.agreement import check_ids
+from trivec_export._reference.library import NAME, Library
+from trivec_export._reference.taken import Prompted
+
+EXACT = Bounds(cosine_min=0.999999, max_diff=1e-6)
+"""What a table of weights must reach: nothing is computed."""
 
 
-def verify(folder: Path, parts: Mapping[str, Draft], precision: str, *, stored_as: str) -> dict[str, Check]:
+def verify(
+    folder: Path, parts: Mapping[str, Draft], precision: str, *, stored_as: str, with_prompts: bool = False
+) -> dict[str, Check]:
     """Encode the verification texts with the runtime: the worst route and head's figures for each encoder.
 
     Args:
@@ -23,9 +37,10 @@ def verify(folder: Path, parts: Mapping[str, Draft], precision: str, *, stored_a
         parts: by encoder name.
         precision: whose bounds count.
         stored_as: the precision under which the folder's manifest has the graph.
+        with_prompts: whether the checkpoint's prompts are tried as well.
 
     Raises:
-        GateError: the runtime's token ids are not AutoTokenizer's.
+        GateError: the runtime's token ids are not the reference's, or a prompt does something else than there.
     """
     worst: dict[str, Check] = {}
     bounds = {head: by_precision[precision] for head, by_precision in HEADS.items()}
@@ -36,6 +51,9 @@ def verify(folder: Path, parts: Mapping[str, Draft], precision: str, *, stored_a
             options = LoadOptions(str(folder), device="cpu", precision=stored_as, task=route)
             with open_model(Folder(folder), options) as encoder:
                 _check_ids(encoder, part, route)
+                for item in part.prompted if with_prompts else ():
+                    if item.route == route:
+                        _check_prompt(encoder, item, bounds)
                 checks += check_route(encoder, part.verification.texts, route, reference, bounds)
         found = max(checks, key=_badness)
         worst[name] = dataclasses.replace(found, others=tuple(check for check in checks if check is not found))
@@ -57,11 +75,42 @@ def record(check: Check, status: str) -> dict[str, Any]:
     return entry
 
 
+def check_tables(
+    folder: Path, manifest: Manifest, tables: Mapping[str, Table], library: Library, texts: Sequence[Text]
+) -> None:
+    """Raise GateError where a query side that needs no graph gives other rows than sentence-transformers."""
+    for route in [name for name, route in manifest.routes.items() if route.encoder in tables]:
+        some = [text.text for text in texts]
+        with open_model(Folder(folder), LoadOptions(str(folder), device="cpu", task=route)) as encoder:
+            ids = [np.asarray(row, dtype=np.int64) for row in encoder.tokenize(some, task=route)]
+            kept = [i for i, row in enumerate(ids) if len(row)]
+            some, ids = [some[i] for i in kept], [ids[i] for i in kept]
+            check_ids(some, ids, library.ids(some, route), NAME)
+            stated = library.vectors(some, ids, route)
+            for check in check_route(encoder, [Text("", text) for text in some], route, stated, {"sparse": EXACT}):
+                if check.failed:
+                    raise GateError(f"the weights of {route} are not those of {NAME}: {'; '.join(check.failed)}.")
+
+
+def _check_prompt(encoder: TextEncoder[Any], item: Prompted, bounds: Mapping[str, Bounds]) -> None:
+    """Ids and vectors behind a prompt."""
+    ours = [np.asarray(row) for row in encoder.tokenize(item.texts, prompt=item.prompt, task=item.route)]
+    check_ids(item.texts, ours, item.ids, f"{NAME} behind the prompt {item.prompt!r}")
+    found = encoder.represent(item.texts, prompt=item.prompt, task=item.route, whole=True)
+    if item.vectors.dense is None:
+        return  # a sparse row is a function of the ids
+    least = float(cosine(cast("Floats", found.dense), item.vectors.dense).min())
+    if not least >= bounds["dense"].cosine_min:
+        raise GateError(
+            f"behind the prompt {item.prompt!r} vectors have a cosine of {least:.6f} to those of {NAME}: the prompt "
+            "counts in the pooling on one side alone."
+        )
+
+
 def _check_ids(encoder: TextEncoder[Any], part: Draft, route: str) -> None:
     texts = [text.text for text in part.verification.texts]
-    for text, ours, theirs in zip(texts, encoder.tokenize(texts, task=route), part.verification.ids, strict=True):
-        if ours != theirs.tolist():
-            raise GateError(f"token ids differ from AutoTokenizer's for the text {text[:60]!r}: {ours} != {theirs}.")
+    ours = [np.asarray(row) for row in encoder.tokenize(texts, task=route)]
+    check_ids(texts, ours, part.verification.ids, "the reference")
 
 
 def _badness(check: Check) -> tuple[int, float]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from trivec._errors import ModelFormatError
+from trivec._model.derived import SENTENCE_OUTPUT
 from trivec_export._checkpoint.weights import read_pickle
 
 TOKEN_EMBEDDINGS = "token_embeddings"  # noqa: S105 - an output, no password
@@ -31,6 +32,17 @@ class Head(nn.Module):
         takes_cache = "use_cache" in inspect.signature(model.forward).parameters
         self.options = {"use_cache": False} if takes_cache else {}
 
+    @property
+    def config(self) -> PretrainedConfig:
+        """Of the part that is traced."""
+        return self.model.config
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the table of tokens."""
+        count: int = self.model.get_input_embeddings().num_embeddings
+        return count
+
     def first(self, input_ids: Tensor) -> Tensor:
         """(B, S) int64 to the model's own first output: hidden states (B, S, H), or logits (B, S, V).
 
@@ -48,6 +60,49 @@ class TokenEmbeddings(Head):
     def forward(self, input_ids: Tensor) -> Tensor:
         """(B, S) int64 -> (B, S, H) float32."""
         return self.first(input_ids)
+
+
+class TextFeatures(Head):
+    """The text tower of a model of texts and images (CLIP, SigLIP): one vector a text, (B, S) to (B, D).
+
+    A SigLIP is trained on texts that are padded to one length, padding counts in its attention, and its vector is that
+    of the last position. So the padding is part of the graph, and a vector does not depend on its batch.
+    """
+
+    outputs = (SENTENCE_OUTPUT,)
+
+    def __init__(self, model: PreTrainedModel, padded_to: int | None, pad: int) -> None:
+        super().__init__(model)
+        self.padded_to, self.pad = padded_to, pad
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The text tower's."""
+        return self.model.config.get_text_config()
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens of the text tower."""
+        count: int = self.config.vocab_size
+        return count
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(B, S) int64 -> (B, D) float32."""
+        if self.padded_to is not None:
+            input_ids = nn.functional.pad(input_ids, (0, self.padded_to - input_ids.shape[1]), value=self.pad)
+        out = self.model.get_text_features(input_ids=input_ids, attention_mask=torch.ones_like(input_ids))
+        vector: Tensor = getattr(out, "pooler_output", out)
+        return vector
+
+
+def text_tower(model: PreTrainedModel, pad: int) -> TextFeatures:
+    """The text tower, with its padding where the model has no mask: where padding behind a text changes its vector."""
+    length = int(model.config.get_text_config().max_position_embeddings)
+    plain, padded = TextFeatures(model, None, pad).eval(), TextFeatures(model, length, pad).eval()
+    ids = torch.arange(4)[None] % plain.vocabulary  # (1, 4)
+    with torch.no_grad():
+        same = torch.allclose(plain(ids), padded(ids), rtol=1e-3, atol=1e-4)
+    return plain if same else padded
 
 
 class PooledLogits(Head):

@@ -27,7 +27,9 @@ def usable_positions(model: PreTrainedModel) -> int | None:
     A learned position table has as many rows as max_position_embeddings says, but a RoBERTa starts counting behind its
     padding id. How many rows are skipped is seen by looking which ones a short text reads.
     """
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if hasattr(model.config, "vision_config"):  # a text tower counts from 0
+        return limit
     if not isinstance(limit, int) or limit < 1:
         return None
     first_rows: list[int] = []
@@ -70,7 +72,7 @@ class TorchSession:
 def vectors(pipeline: Pipeline, ids: Sequence[npt.NDArray[np.int64]]) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
     """What a pipeline over torch says of each text, and whether all of it is finite (N,); every text has a token."""
     wanted = Wanted(
-        dense=pipeline.pooling is not None,
+        dense=pipeline.pooling is not None or (pipeline.sparse is None and pipeline.multi is None),
         sparse=Selection() if pipeline.sparse else None,
         multi=pipeline.multi is not None,
     )

@@ -6,6 +6,7 @@ transformers or on the model is put back afterwards.
 """
 
 from collections import Counter
+from typing import NamedTuple
 
 import onnx
 import torch
@@ -26,8 +27,24 @@ from trivec_export._trace.tidy import tidy
 OPSET = 21
 
 
-def trace(source: PreTrainedModel | Head, *, max_length: int | None) -> onnx.ModelProto:
+FUSED, PLAIN = "fused", "plain"
+
+
+class Traced(NamedTuple):
+    """A graph, and how its attention is written."""
+
+    graph: onnx.ModelProto
+    attention: str
+    """"fused", one node a layer, or "plain", as the model's own code computes it."""
+    why: str = ""
+    """Why it is not fused."""
+
+
+def trace(source: PreTrainedModel | Head, *, max_length: int | None) -> Traced:
     """Trace a model into one graph without mask, opset 21 and com.microsoft 1.
+
+    Attention becomes one fused node a layer where everything that the model passes to it has a translation. Where not,
+    the model's own eager attention is traced: slower, and as right for batches of rows of one length.
 
     Args:
         source: an encoder, or a decoder that is used as one, in float32 and eval mode; or a Head around such a model,
@@ -39,13 +56,30 @@ def trace(source: PreTrainedModel | Head, *, max_length: int | None) -> onnx.Mod
         have S tokens. Weights are held in memory, as raw data: a model beyond 2 GB must be saved with external data.
 
     Raises:
-        ModelFormatError: something in the model has no translation, and would be lost.
+        ModelFormatError: the model cannot be traced in either way.
     """
     tokens = source if isinstance(source, Head) else TokenEmbeddings(source)
+    _check(tokens.model)
+    try:
+        return Traced(trace_fused(tokens, max_length=max_length), FUSED)
+    except Exception as fused:  # noqa: BLE001 - a model that computes with its mask fails in any way
+        try:
+            return Traced(_trace_plain(tokens, max_length), PLAIN, _first_line(fused))
+        except Exception as plain:
+            if not isinstance(fused, ModelFormatError):
+                raise _untraceable(tokens.model, plain) from plain
+            raise ModelFormatError(
+                f"{fused} With its own attention it cannot be traced either: {_first_line(plain)}"
+            ) from plain
+
+
+def trace_fused(tokens: Head, *, max_length: int | None) -> onnx.ModelProto:
+    """The graph with one attention node a layer.
+
+    Raises:
+        ModelFormatError: something in the model has no translation, and would be lost.
+    """
     model = tokens.model
-    _check(model)
-    length = max(2, min(16, max_length or 16))  # torch.export would take a dimension of 1 for a constant
-    ids = torch.arange(2 * length).reshape(2, length) % model.get_input_embeddings().num_embeddings  # (2, S)
     with quiet(), torch.no_grad(), Swaps() as swaps, registered(max_length):
         swap_norms(model, swaps)
         swap_gelu(model, swaps)
@@ -54,12 +88,45 @@ def trace(source: PreTrainedModel | Head, *, max_length: int | None) -> onnx.Mod
         swap_attention(model, max_length, swaps)
         for config in _configs(model):
             swaps.set(config, "_attn_implementation_internal", ATTENTION)
-        exported = _export(tokens, ids)
+        exported = _export(tokens, _example(tokens, max_length))
+    _finish(exported)
+    _check_graph(tokens, exported)
+    return exported
+
+
+def _trace_plain(tokens: Head, max_length: int | None) -> onnx.ModelProto:
+    """The graph of the model's own eager attention."""
+    model = tokens.model
+    with quiet(), torch.no_grad(), Swaps() as swaps:
+        swap_norms(model, swaps)
+        swap_gelu(model, swaps)
+        exported = _export(tokens, _example(tokens, max_length))
+    _finish(exported)
+    return exported
+
+
+def _example(tokens: Head, max_length: int | None) -> Tensor:
+    """Token ids (2, S): torch.export would take a dimension of 1 for a constant."""
+    length = max(2, min(16, max_length or 16))
+    return torch.arange(2 * length).reshape(2, length) % tokens.vocabulary
+
+
+def _finish(exported: onnx.ModelProto) -> None:
+    """What is done to every traced graph."""
     tidy(exported, prefix="model.")
     share_transposed(exported.graph)
     finish_pool(exported.graph)
-    _check_graph(model, exported)
-    return exported
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _untraceable(model: PreTrainedModel, error: Exception) -> ModelFormatError:
+    return ModelFormatError(
+        f"{type(model).__name__} (model type {model.config.model_type!r}) cannot be traced: {_first_line(error)}. "
+        "Models that branch on the tokens have no translation. Run it with sentence-transformers instead."
+    )
 
 
 def _export(tokens: Head, ids: Tensor) -> onnx.ModelProto:
@@ -69,11 +136,7 @@ def _export(tokens: Head, ids: Tensor) -> onnx.ModelProto:
         # By hand: torch.onnx.export would try again in other ways after an error of ours, and report the last one.
         program = torch.export.export(tokens, (ids,), dynamic_shapes=(dims,), strict=False)
     except (TypeError, AttributeError, RuntimeError) as error:
-        raise ModelFormatError(
-            f"{type(tokens.model).__name__} (model type {tokens.model.config.model_type!r}) cannot be traced: "
-            f"{str(error).strip().splitlines()[0]}. Models that compute with their attention mask themselves, or "
-            "branch on the tokens, have no translation. Run it with sentence-transformers instead."
-        ) from error
+        raise _untraceable(tokens.model, error) from error
     exported = torch.onnx.export(
         program,
         dynamo=True,
@@ -106,10 +169,10 @@ def _configs(model: PreTrainedModel) -> list[PretrainedConfig]:
     return list({id(config): config for config in found}.values())
 
 
-def _check_graph(model: PreTrainedModel, proto: onnx.ModelProto) -> None:
+def _check_graph(tokens: Head, proto: onnx.ModelProto) -> None:
     """Raise unless every layer's attention went through our function."""
     counts = Counter(node.op_type for node in proto.graph.node)
-    layers = _layers(model.config)
+    model, layers = tokens.model, _layers(tokens.config)
     if counts["Softmax"] or counts["MultiHeadAttention"] < max(layers, 1):
         raise ModelFormatError(
             f"{type(model).__name__} (model type {model.config.model_type!r}) exported with "

@@ -1,7 +1,10 @@
 """The graphs of each precision, as files."""
 
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import onnx
 from onnx import TensorProto
@@ -9,11 +12,12 @@ from onnx import TensorProto
 from trivec._model.derived import NEEDS
 from trivec._model.integrity import describe
 from trivec._model.manifest import Variant
+from trivec._pooling.dense import pool
 from trivec_export._draft import Draft
 from trivec_export._graph.run import skeleton
 from trivec_export._graph.save import save_graph
 from trivec_export._graph.vocabulary_slices import chunk_pool
-from trivec_export._trace.trace import OPSET
+from trivec_export._trace.trace import OPSET, PLAIN
 from trivec_export._variants.cuda.check import difference
 from trivec_export._variants.cuda.graph import CudaGraph, NoCudaGraph, cuda_graph
 from trivec_export._variants.half import convert_half, emulate_half
@@ -41,7 +45,7 @@ class Written(NamedTuple):
 
     def worst(self) -> LayerReport | None:
         """The integer layer that is furthest from float32."""
-        integer = [layer for layer in self.layers if layer.precision == "int8"]
+        integer = [layer for layer in self.layers if layer.precision != "fp32"]
         return max(integer, key=lambda layer: layer.error, default=None)
 
 
@@ -58,16 +62,28 @@ def write_variant(folder: Path, part: Draft, precision: str) -> Written:
     calibration = [row[None] for row in part.calibration.ids]  # each (1, S)
     if precision == "int8":
         kinds = [text.kind for text in part.calibration.texts]
-        quantized = quantize(part.graph, calibration, kinds, max_fp32_bytes=_MOST_FP32_BYTES)
-        return Written(_write(folder, path, quantized.model, precision), quantized.layers, [])
+        pooling = next((route.pooling for route in part.routes.values() if route.pooling is not None), None)
+        pooled = None if pooling is None else partial(pool, pooling=pooling)
+        quantized = quantize(part.graph, calibration, kinds, max_fp32_bytes=_MOST_FP32_BYTES, pool=pooled)
+        variant = _write(folder, path, quantized.model, precision)
+        return Written(dataclasses.replace(variant, rungs=_rungs(quantized.layers)), quantized.layers, [])
     half = convert_half(part.graph, calibration)
     _write(folder / EMULATED, path, emulate_half(half.model), precision)
     variant = _write(folder, path, half.model, precision)
     return Written(variant, [], half.kept, *_write_cuda(folder, part, half.model, variant))
 
 
+def _rungs(layers: Sequence[LayerReport]) -> dict[str, Any]:
+    """How far each layer went up the ladder, for the manifest."""
+    names = {rung: [layer.name for layer in layers if layer.precision == rung] for rung in ("int8 by row", "fp32")}
+    static = len(layers) - sum(map(len, names.values()))
+    return {"static": static, "by_row": names["int8 by row"], "fp32": names["fp32"]}
+
+
 def _write_cuda(folder: Path, part: Draft, half: onnx.ModelProto, variant: Variant) -> tuple[Variant | None, str]:
     """Write the graph for CUDA over the weights of a written fp16 variant; None, and why, where there is none."""
+    if part.encoder.attention == PLAIN:
+        return None, "its attention is plain"
     written = folder / variant.files[0].path
     outside = skeleton(half)  # the graph before its pooling was put into a loop, with the weights where they are
     outside.graph.node.extend(half.graph.node)

@@ -70,6 +70,7 @@ def _common(pipeline: Pipeline, variant: str, digest: Callable[[str], str]) -> d
     encoder = pipeline.encoder
     graph = encoder.variants[variant].files if encoder.variants else ()
     return {
+        **({} if encoder.template is None else {"template": asdict(encoder.template)}),
         "files": [ref.sha256 or digest(ref.path) for ref in (encoder.tokenizer, *graph)],
         "lower_case": encoder.lower_case,
         "special_ids": sorted(encoder.special_ids),

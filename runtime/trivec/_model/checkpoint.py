@@ -15,17 +15,20 @@ from trivec._model.families import FAMILIES
 from trivec._model.json_files import join, read_list, read_object
 from trivec._model.manifest import SIMILARITIES, Multi, Pooling, Route, Sparse, Step
 from trivec._model.modules import (
-    FEATURES,
     FILL_MASK,
+    TEXT_FEATURES,
     Module,
     TransformerSpec,
     dense_route,
     read_chains,
+    read_modules,
     read_transformer,
 )
+from trivec._model.settings import MODEL, SPARSE_TABLE, SPLADE_POOLING, check_settings
 from trivec._model.source import Source
 from trivec._model.static_model import refuse_static
 
+_SETTINGS = "config_sentence_transformers.json"
 _TABLE = "SparseStaticEmbedding"
 IDF = "idf.json"  # OpenSearch's name for the weights of query tokens
 GTE_TYPES = ("gte", "new")
@@ -63,7 +66,9 @@ class Checkpoint:
     tables: Mapping[str, TableSpec] = field(default_factory=dict)
 
 
-def read_checkpoint(source: Source, family: str = "auto", *, name: str | None = None) -> Checkpoint:
+def read_checkpoint(
+    source: Source, family: str = "auto", *, name: str | None = None, own_code: bool = False
+) -> Checkpoint:
     """Read modules.json and what it names; without it, what config.json says of the model.
 
     Args:
@@ -72,6 +77,7 @@ def read_checkpoint(source: Source, family: str = "auto", *, name: str | None = 
             architecture: a token classifier of the gte kind is mGTE, a masked language model SPLADE, anything else
             dense with mean pooling (last token for a causal model).
         name: of the repository on the Hub, where the source is a folder with its files; None: the source's own.
+        own_code: see `read_modules`.
 
     Raises:
         ModelFormatError: a module or setting that trivec does not run, or files that do not fit the family.
@@ -79,17 +85,21 @@ def read_checkpoint(source: Source, family: str = "auto", *, name: str | None = 
     """
     refuse_static(source)
     modules = read_list(source, "modules.json")
-    settings = read_object(source, "config_sentence_transformers.json")
+    settings = read_object(source, _SETTINGS)
     kind = settings.get("model_type", "SentenceTransformer")
     if kind not in ("SentenceTransformer", "SparseEncoder"):
         raise ModelFormatError(
             f"{source.name} is a {kind} checkpoint; trivec handles SentenceTransformer and SparseEncoder checkpoints."
         )
+    check_settings(source, _SETTINGS, settings, MODEL)
     family, why = _family(source, family, sparse=kind == "SparseEncoder", modules=bool(modules))
-    found = _with_modules(source, modules, family) if modules else _bare(source, family)
+    if modules:
+        found = _with_modules(source, read_modules(source, modules, own_code=own_code), family)
+    else:
+        found = _bare(source, family)
     if family in ("bge-m3", "mgte"):
         found = _with_heads(found, family)
-    if (source.name if name is None else name).startswith(_INSTRUCTOR):
+    if leaves_prompt_out(source.name if name is None else name):
         found = replace(found, routes={key: _without_prompt(route) for key, route in found.routes.items()})
     most = settings.get("max_active_dims")
     if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
@@ -106,6 +116,11 @@ def read_checkpoint(source: Source, family: str = "auto", *, name: str | None = 
         truncate_dim=settings.get("truncate_dim") if modules and FAMILIES[family].heads == ("dense",) else None,
         max_active_dims=most,
     )
+
+
+def leaves_prompt_out(name: str) -> bool:
+    """Whether a repository's models leave the prompt out of the pooling without saying so in their files."""
+    return name.startswith(_INSTRUCTOR)
 
 
 def check_name(name: str, what: str) -> None:
@@ -156,16 +171,18 @@ def _bare(source: Source, family: str) -> Checkpoint:
         return Checkpoint(
             {"main": transformer}, routes, "document", has_modules=False, tables={"query": TableSpec("", IDF)}
         )
-    if family in ("bge-m3", "mgte"):
+    if transformer.task == TEXT_FEATURES:
+        route = Route(pooling=None)
+    elif family in ("bge-m3", "mgte"):
         route = Route(pooling=Pooling(("cls",)), steps=(Step("normalize"),))
     else:
         route = Route(pooling=Pooling(("lasttoken" if _is_causal(transformer.config) else "mean",)))
     return Checkpoint({"main": transformer}, {"default": route}, "default", has_modules=False)
 
 
-def _with_modules(source: Source, modules: Sequence[Mapping[str, str]], family: str) -> Checkpoint:
+def _with_modules(source: Source, modules: Sequence[Module], family: str) -> Checkpoint:
     """A sentence-transformers checkpoint."""
-    listed, default_route = read_chains(source, [Module(m["type"].rpartition(".")[2], m["path"]) for m in modules])
+    listed, default_route = read_chains(source, modules)
     transformers: dict[str, TransformerSpec] = {}
     tables: dict[str, TableSpec] = {}
     names: dict[str, str] = {}
@@ -182,8 +199,9 @@ def _with_modules(source: Source, modules: Sequence[Mapping[str, str]], family: 
                 transformers[names[folder]] = read_transformer(source, folder, has_modules=True)
         encoder = names[folder]
         if family != "splade":
-            routes[name] = dense_route(source, encoder, chain)
-            if transformers[encoder].task != FEATURES:
+            tower = transformers[encoder].task == TEXT_FEATURES
+            routes[name] = dense_route(source, encoder, chain, tower=tower)
+            if transformers[encoder].task == FILL_MASK:
                 raise ModelFormatError(
                     f"{source.name}: a {family} model's Transformer has transformer_task = {FILL_MASK!r}."
                 )
@@ -205,7 +223,9 @@ def _masked(source: Source, transformer: TransformerSpec, chain: Sequence[Module
             f"{source.name} has the modules {', '.join(kinds)}; trivec runs SparseEncoder models of Transformer and "
             "SpladePooling, and of SparseStaticEmbedding for queries."
         )
-    config = read_object(source, join(chain[1].path, "config.json"))
+    path = join(chain[1].path, "config.json")
+    config = read_object(source, path)
+    check_settings(source, path, config, SPLADE_POOLING)
     pooling = (config.get("pooling_strategy", "max"), config.get("activation_function", "relu"))
     if pooling[0] not in ("max", "sum") or pooling[1] not in ("relu", "log1p_relu"):
         raise ModelFormatError(
@@ -233,7 +253,9 @@ def _table(source: Source, chain: Sequence[Module]) -> TableSpec:
     if len(chain) > 1:
         kinds = ", ".join(module.kind for module in chain)
         raise ModelFormatError(f"{source.name} has the modules {kinds}; trivec runs {_TABLE} alone.")
-    config = read_object(source, join(chain[0].path, "config.json"))
+    settings = join(chain[0].path, "config.json")
+    config = read_object(source, settings)
+    check_settings(source, settings, config, SPARSE_TABLE)
     path = config.get("path")
     if not path:
         return TableSpec(chain[0].path, "")

@@ -13,6 +13,7 @@ from trivec._model.checkpoint import read_checkpoint
 from trivec._model.hub import Repository
 from trivec._model.manifest import PRECISIONS, EncoderSpec, FileRef, Manifest, Step, Variant
 from trivec._model.modules import TransformerSpec
+from trivec._model.settings import TOKENIZER, check_settings
 from trivec._model.source import Source
 from trivec._model.static_model import EXTRA, static_manifest, static_spec
 from trivec._model.tensor_files import read_tensors
@@ -108,7 +109,13 @@ def rename_step_arrays(step: Step, weights: dict[str, npt.NDArray[np.float32]]) 
         "norm.bias": "bias",
         "residual.weight": "residual",
     }
-    return {f"{step.arrays}.{known[key]}": value.astype(np.float32) for key, value in weights.items() if key in known}
+    unknown = sorted(weights.keys() - known.keys())
+    if unknown:
+        raise ModelFormatError(
+            f"{step.arrays} has the weights {', '.join(unknown)}, which a {step.kind} layer does not read: the vectors "
+            "would be others without them."
+        )
+    return {f"{step.arrays}.{known[key]}": value.astype(np.float32) for key, value in weights.items()}
 
 
 def _encoder(source: Source, spec: TransformerSpec, names: list[str]) -> EncoderSpec:
@@ -117,6 +124,12 @@ def _encoder(source: Source, spec: TransformerSpec, names: list[str]) -> Encoder
     if tokenizer not in names:
         raise ModelFormatError(
             f"{source.name} has no {tokenizer}; trivec reads fast tokenizers only. Export the checkpoint with: "
+            f"trivec export {source.name} OUT"
+        )
+    check_settings(source, "the Transformer's processor_kwargs", spec.tokenizer_kwargs, TOKENIZER)
+    if spec.message is not None:
+        raise ModelFormatError(
+            f"{source.name}: its texts go through a chat template, which only an export writes down. Type: "
             f"trivec export {source.name} OUT"
         )
     variants = {}

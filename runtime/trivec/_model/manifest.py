@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
+"""The latest format. 2 has templates, which a reader of 1 would leave out; whatever needs nothing new is still 1."""
 FILE_NAME = "trivec.json"
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -48,9 +49,26 @@ class Variant:
     """Kinds of device that may run it ("cpu", "cuda"); empty: any."""
     gate: Mapping[str, Any] | None = None
     """Parity figures against the torch reference; None: no gate on record."""
+    rungs: Mapping[str, Any] | None = None
+    """int8: how many linear layers have static ranges ("static"), and the names of those that have a scale for each row
+    ("by_row") or stayed float32 ("fp32")."""
     layout: str = "rows"
     """How texts lie in the inputs: `rows` of one length (B, S); `packed` end to end in one row (1, T); or `padded` to
     the longest of a batch, with their lengths (B,) beside them."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A chat template around a text, rendered when the model was exported: what comes before, between and after."""
+
+    text: tuple[str, str]
+    """Before and after a text without a prompt."""
+    prompted: tuple[str, str, str] | None = None
+    """Before the prompt, between the prompt and the text, and after the text; None: it takes no prompt."""
+    strip: bool = False
+    """Whether blanks at the ends of texts and prompts go, as many templates have it."""
+    last_ids: tuple[int, ...] = ()
+    """Tokens that end every message: where a text is cut, they replace the last ones that are left."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,10 @@ class EncoderSpec:
     """The tokenizer's special ids: they decide how many tokens a prompt has."""
     add_special_tokens: bool = True
     """Whether a text is wrapped in the tokenizer's special tokens, such as [CLS] and [SEP]."""
+    template: Template | None = None
+    """What stands around each text; None: nothing but special tokens."""
+    attention: str = "fused"
+    """How the graph's attention is written: "fused", one node a layer, or "plain", as the model's own code has it."""
     cuda: Variant | None = None
     """fp16 for CUDA alone, packed or padded, over the weights of the fp16 variant; None: there is none."""
 
@@ -134,6 +156,11 @@ class Route:
     sparse: Sparse | None = None
     multi: Multi | None = None
 
+    @property
+    def gives_dense(self) -> bool:
+        """Whether it has one dense vector a text."""
+        return self.pooling is not None or (self.sparse is None and self.multi is None)
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -154,7 +181,7 @@ class Manifest:
     arrays: FileRef | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
-    format: int = FORMAT
+    format: int = 1
 
     def files(self, precision: str) -> list[FileRef]:
         """Every file that one precision of the model needs, each once; with fp16 the graphs for CUDA."""

@@ -189,6 +189,9 @@ def _check(manifest: Manifest, where: str) -> None:
             encoder.truncation_side in ("left", "right"),
             f"encoders.{name}.truncation_side {encoder.truncation_side!r} is neither left nor right.",
         )
+        if encoder.template is not None:
+            sizes = len(encoder.template.text), len(encoder.template.prompted or "123")
+            require(sizes == (2, 3), f"encoders.{name}.template has {sizes} pieces, expected 2 and 3.")
         for precision, variant in encoder.variants.items():
             require(precision in PRECISIONS, f"encoders.{name}: unknown variant {precision!r}; known: {PRECISIONS}.")
             require(bool(variant.files), f"encoders.{name}.variants.{precision}.files is empty.")

@@ -5,15 +5,19 @@ The rules follow sentence-transformers 6.2: `Transformer.load_config`, `Pooling.
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trivec._errors import ModelFormatError
+from trivec._model import settings as known
 from trivec._model.json_files import join, read_object
 from trivec._model.manifest import ACTIVATIONS, POOLING_MODES, Pooling, Route, Step
+from trivec._model.settings import check_settings
 from trivec._model.source import Source
 
-FEATURES, FILL_MASK = "feature-extraction", "fill-mask"
+FEATURES, FILL_MASK, TEXT_FEATURES = "feature-extraction", "fill-mask", "text-features"
+"""What a Transformer gives: token embeddings, logits over the vocabulary, or, the text tower of a model of texts and
+images, one vector a text."""
 NO_LIMIT = 10**6  # transformers writes 1e30 where a tokenizer has no limit
 _TRANSFORMER_CONFIGS = (
     "sentence_bert_config.json",
@@ -33,14 +37,11 @@ _LEGACY_POOLING = {  # in the order in which several are concatenated
     "pooling_mode_lasttoken": "lasttoken",
 }
 _ACTIVATION_CLASSES = {name.replace("_", ""): name for name in ACTIVATIONS}  # torch.nn.LeakyReLU -> leaky_relu
-# Settings of newer modules that change a dense vector and that trivec does not do: anything but these values raises.
-_NEUTRAL = {
-    "query_length": None,
-    "document_length": None,
-    "query_expansion": None,
-    "processing_kwargs": None,
-    "module_output_name": "token_embeddings",
-}
+_LIBRARY = "sentence_transformers"
+_ARGUMENTS = {"model": "model_args", "config": "config_args", "processor": "tokenizer_args"}
+"""What is handed to from_pretrained: `<kind>_kwargs`, and its older name."""
+MESSAGE = "message"
+"""The modality of texts that go through the tokenizer's chat template."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,14 @@ class TransformerSpec:
     task: str = FEATURES
     splade: tuple[str, str] | None = None
     """SpladePooling's strategy and activation, of a masked language model."""
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    config_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """What sentence-transformers hands to `from_pretrained` of the model, the config (`config` has it) and the
+    tokenizer."""
+    message: Mapping[str, Any] | None = None
+    """How texts go through the tokenizer's chat template: `format` ("flat", "structured" or "auto") and the arguments
+    of the template; None: they do not."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,40 @@ class Module:
 
     kind: str
     path: str
+
+
+def read_modules(source: Source, listed: Sequence[Mapping[str, Any]], *, own_code: bool = False) -> list[Module]:
+    """The entries of modules.json.
+
+    Args:
+        source: the checkpoint.
+        listed: its modules.json.
+        own_code: take a class of the repository's own for the library's of the same name. For callers that compare
+            the vectors with those of that class, or that know the layout.
+
+    Raises:
+        ModelFormatError: a class of the repository's own, or a setting that is not understood.
+    """
+    modules = []
+    for entry in listed:
+        kind, path = str(entry["type"]), str(entry["path"])
+        if own_code:
+            check_settings(source, "modules.json", {**entry, "kwargs": None}, known.MODULES)
+        else:
+            _check_class(source, kind, path)
+            check_settings(source, "modules.json", entry, known.MODULES)
+        modules.append(Module(kind.rpartition(".")[2], path))
+    return modules
+
+
+def _check_class(source: Source, kind: str, path: str) -> None:
+    """Raise where a class is not the library's."""
+    if kind.split(".", maxsplit=1)[0] != _LIBRARY:
+        raise ModelFormatError(
+            f"{source.name}: the module in {path!r} is {kind}, code of the repository's own, and what it computes "
+            "cannot be known from its name. Read that code; where it is the same as the library's, export with "
+            "--trust-remote-code, which runs it and compares."
+        )
 
 
 def read_chains(source: Source, modules: Sequence[Module]) -> tuple[dict[str, list[Module]], str | None]:
@@ -82,6 +125,9 @@ def read_chains(source: Source, modules: Sequence[Module]) -> tuple[dict[str, li
         )
         if not {"types", "structure"} <= config.keys():
             raise ModelFormatError(f"{source.name}: the Router in {module.path!r} has no types and structure.")
+        for kind in config["types"].values():
+            _check_class(source, str(kind), module.path)
+        check_settings(source, join(module.path, "router_config.json"), config.get("parameters", {}), known.ROUTER)
         kinds = {key: kind.rpartition(".")[2] for key, kind in config["types"].items()}
         prefix = chains["default"]
         chains = {
@@ -113,9 +159,11 @@ def _aliases(
     return named, default
 
 
-def dense_route(source: Source, encoder: str, chain: Sequence[Module]) -> Route:
-    """Transformer, Pooling, then Dense, LayerNorm and Normalize in any order."""
+def dense_route(source: Source, encoder: str, chain: Sequence[Module], *, tower: bool = False) -> Route:
+    """Transformer, Pooling, then Dense, LayerNorm and Normalize in any order; a text tower pools by itself."""
     kinds = [module.kind for module in chain]
+    if tower:
+        return Route(encoder, None, read_steps(source, chain[1:]))
     if len(chain) < 2 or kinds[:2] != ["Transformer", "Pooling"]:
         raise ModelFormatError(
             f"{source.name} has the modules {', '.join(kinds)}; a dense model starts with Transformer, Pooling."
@@ -125,11 +173,14 @@ def dense_route(source: Source, encoder: str, chain: Sequence[Module]) -> Route:
 
 def read_steps(source: Source, modules: Sequence[Module]) -> tuple[Step, ...]:
     """What follows one vector a text: Dense, LayerNorm and Normalize in any order."""
-    return tuple(_step(source, module) for module in modules if module.kind != "Dropout")  # identity when encoding
+    steps = [_step(source, module) for module in modules]
+    return tuple(step for step in steps if step is not None)
 
 
 def _pooling(source: Source, folder: str) -> Pooling:
-    config = read_object(source, join(folder, "config.json"))
+    path = join(folder, "config.json")
+    config = read_object(source, path)
+    check_settings(source, path, config, known.pooling(_LEGACY_POOLING))
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [mode for key, mode in _LEGACY_POOLING.items() if config.get(key, False)] or ["mean"]
@@ -140,14 +191,13 @@ def _pooling(source: Source, folder: str) -> Pooling:
     return Pooling(modes, bool(config.get("include_prompt", True)))
 
 
-def _step(source: Source, module: Module) -> Step:
-    config = read_object(source, join(module.path, "config.json"))
-    for key in ("module_input_name", "module_output_name"):
-        if config.get(key) not in (None, "sentence_embedding"):
-            raise ModelFormatError(
-                f"{source.name}: {module.kind} in {module.path!r} has {key} {config[key]!r}; trivec's dense models "
-                "apply it to sentence_embedding only."
-            )
+def _step(source: Source, module: Module) -> Step | None:
+    path = join(module.path, "config.json")
+    config = read_object(source, path)
+    if module.kind in known.STEPS:
+        check_settings(source, path, config, known.STEPS[module.kind])
+    if module.kind == "Dropout":
+        return None  # the identity when encoding
     if module.kind == "Normalize":
         return Step("normalize")
     if module.kind == "LayerNorm":
@@ -167,36 +217,80 @@ def _step(source: Source, module: Module) -> Step:
 
 
 def read_transformer(source: Source, folder: str, *, has_modules: bool) -> TransformerSpec:
+    """What a Transformer module's files say; without modules.json, what transformers' own say."""
     settings: Mapping[str, Any] = {}
     for name in _TRANSFORMER_CONFIGS if has_modules else ():
         settings = read_object(source, join(folder, name))
         if settings:
+            check_settings(source, join(folder, name), settings, known.TRANSFORMER)
             break
-    for key, neutral in _NEUTRAL.items():
-        if settings.get(key, neutral) not in (neutral, {}):
-            raise ModelFormatError(
-                f"{source.name}: the Transformer has {key} = {settings[key]!r}; trivec's dense models take {neutral!r}."
-            )
-    config = read_object(source, join(folder, "config.json"))
+    given = {kind: _arguments(settings, kind) for kind in _ARGUMENTS}
+    config = {**read_object(source, join(folder, "config.json")), **given["config"]}
     tokenizer = read_object(source, join(folder, "tokenizer_config.json"))
-    processor = settings.get("processor_kwargs") or settings.get("tokenizer_args") or {}
-    positions = config.get("max_position_embeddings")
+    tower = "vision_config" in config
+    positions = (config.get("text_config") or {} if tower else config).get("max_position_embeddings")
     positions = positions if isinstance(positions, int) and positions > 0 else None
     task = settings.get("transformer_task", FEATURES)
-    if task not in (FEATURES, FILL_MASK):
+    if task == FEATURES and tower:
+        task = TEXT_FEATURES
+    elif task not in (FEATURES, FILL_MASK):
         raise ModelFormatError(
             f"{source.name}: the Transformer has transformer_task = {task!r}; known: {FEATURES}, {FILL_MASK}."
         )
-    length = processor.get("model_max_length", settings.get("max_seq_length"))
+    processing = _processing(source, settings.get("processing_kwargs") or {})
+    length = given["processor"].get("model_max_length", settings.get("max_seq_length"))
     if length is None:
         limits = [n for n in (tokenizer.get("model_max_length"), positions) if n is not None and n < NO_LIMIT]
         length = min(limits, default=None)
+    length = processing["text"].get("max_length", length)
     return TransformerSpec(
         folder,
         None if length is None or length >= NO_LIMIT else int(length),
         positions,
         bool(settings.get("do_lower_case", False)),
-        processor.get("truncation_side", tokenizer.get("truncation_side", "right")),
+        given["processor"].get("truncation_side", tokenizer.get("truncation_side", "right")),
         config,
         task,
+        model_kwargs=given["model"],
+        config_kwargs=given["config"],
+        tokenizer_kwargs=given["processor"],
+        message=_message(source, settings.get("modality_config") or {}, task, processing["chat_template"]),
     )
+
+
+def _arguments(settings: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """What is handed to a `from_pretrained`; a checkpoint cannot say that its own code is to be trusted."""
+    found = settings.get(_ARGUMENTS[kind]) or settings.get(f"{kind}_kwargs") or {}
+    return {key: value for key, value in found.items() if key != "trust_remote_code"}
+
+
+def _processing(source: Source, processing: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The arguments with which texts are tokenized: a length, and the chat template's own."""
+    text = {**(processing.get("common") or {}), **(processing.get("text") or {})}
+    allowed: known.Known = {
+        "max_length": None,
+        "padding": None,
+        "truncation": (True, "longest_first"),
+        "return_tensors": None,
+    }
+    check_settings(source, "processing_kwargs", text, allowed)
+    pictures = dict.fromkeys(("text", "common", "chat_template", "image", "audio", "video"))
+    check_settings(source, "processing_kwargs", processing, pictures)
+    return {"text": text, "chat_template": processing.get("chat_template") or {}}
+
+
+def _message(
+    source: Source, modalities: Mapping[str, Any], task: str, arguments: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """How texts reach the model by `modality_config`: as they are, or through the chat template."""
+    output = {FEATURES: "last_hidden_state", FILL_MASK: "logits", TEXT_FEATURES: "pooler_output"}[task]
+    usual = {"method": "get_text_features" if task == TEXT_FEATURES else "forward", "method_output_name": output}
+    for name in ("text", MESSAGE):
+        params = {key: value for key, value in (modalities.get(name) or {}).items() if key != "format"}
+        if params and params not in (usual, {**usual, "method_output_name": None}):
+            raise ModelFormatError(
+                f"{source.name}: the Transformer's modality_config has {name} = {params!r}; trivec takes {usual!r}."
+            )
+    if MESSAGE not in modalities:
+        return None
+    return {"format": modalities[MESSAGE].get("format", "auto"), "arguments": arguments}

@@ -12,7 +12,7 @@ from trivec._errors import InputError, ModelFormatError
 from trivec._model.hub import Repository
 from trivec._model.json_files import join, read_list, read_object
 from trivec._model.manifest import SIMILARITIES, EncoderSpec, FileRef, Manifest, Pooling, Route, Step, Variant
-from trivec._model.modules import Module, read_steps
+from trivec._model.modules import Module, read_modules, read_steps
 from trivec._model.source import Folder, Source
 from trivec._model.tensor_files import Shape, read_shapes
 
@@ -75,8 +75,7 @@ def static_spec(source: Source) -> StaticSpec | None:
     if _is_model2vec(config) or (own and first and first.path == "." and source.file(_CONFIG) is not None):
         return _model2vec(source, "", config)
     if own and first is not None:
-        rest = [Module(m["type"].rpartition(".")[2], m["path"]) for m in modules[1:]]
-        steps = read_steps(source, rest)
+        steps = read_steps(source, read_modules(source, modules[1:]))
         return StaticSpec(SENTENCE_TRANSFORMERS, first.path, None, steps, read_object(source, _SETTINGS))
     if not config and not modules and source.file(_SETTINGS) is not None:
         for folder in ("", "0_" + _KIND):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, normalizers
 
 from trivec._errors import InputError, ModelFormatError
-from trivec._model.manifest import EncoderSpec
+from trivec._model.manifest import EncoderSpec, Template
 from trivec._tokens.batch import Tokens
 from trivec._tokens.inputs import check_all_encodable
 
@@ -48,6 +48,7 @@ class TextTokenizer:
         self._tokenizer = open_tokenizer(path)
         self._side = encoder.truncation_side
         self._adds_special = encoder.add_special_tokens
+        self._template = encoder.template
         added = self._tokenizer.get_added_tokens_decoder()
         self.special_ids = frozenset(encoder.special_ids or (i for i, token in added.items() if token.special))
         if encoder.lower_case and not _lowers(self._tokenizer.normalizer):
@@ -68,6 +69,7 @@ class TextTokenizer:
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
         special = self._tokenizer.num_special_tokens_to_add(False) if self._adds_special else 0
+        special += len(self._template.last_ids) if self._template else 0
         if value is None:
             self._tokenizer.no_truncation()
         elif not isinstance(value, int) or value <= special:
@@ -91,16 +93,19 @@ class TextTokenizer:
         for start in range(0, len(texts), _CHUNK):
             part = texts[start : start + _CHUNK]
             encodings = self._encode(part, prompt, start)
-            lengths[start + 1 : start + 1 + len(part)] = [len(e.ids) for e in encodings]
+            rows = [e.ids for e in encodings]
+            if self._template is not None:
+                rows = [_ended(e, self._template.last_ids) for e in encodings]
+            lengths[start + 1 : start + 1 + len(part)] = [len(row) for row in rows]
             truncated[start : start + len(part)] = [bool(e.overflowing) for e in encodings]
             count = int(lengths[start + 1 : start + 1 + len(part)].sum())
-            ids.append(np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int64, count=count))
+            ids.append(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=count))
         flat = ids[0] if len(ids) == 1 else np.concatenate(ids or [np.zeros(0, dtype=np.int64)])
         return Tokens(flat, lengths.cumsum(), truncated)
 
     def prompt_length(self, prompt: str) -> int:
         """Tokens of a prompt without a trailing special token, as sentence-transformers counts them."""
-        if not prompt:
+        if not prompt or self._template is not None:  # in a message of its own it always counts, as there
             return 0
         ids = self([prompt]).of(0)
         return len(ids) - int(len(ids) > 0 and int(ids[-1]) in self.special_ids)
@@ -111,11 +116,32 @@ class TextTokenizer:
 
     def _encode(self, texts: Sequence[str], prompt: str, start: int) -> list[Any]:
         try:
-            prompted = [prompt + text for text in texts] if prompt else list(texts)
+            if self._template is not None:
+                prompted = [_rendered(self._template, prompt, text) for text in texts]
+            else:
+                prompted = [prompt + text for text in texts] if prompt else list(texts)
             return list(self._tokenizer.encode_batch_fast(prompted, add_special_tokens=self._adds_special))
         except TypeError:
             check_all_encodable(texts, prompt, start)
             raise
+
+
+def _rendered(template: Template, prompt: str, text: str) -> str:
+    """A text, and the prompt if there is one, inside the chat template."""
+    if template.strip:
+        prompt, text = prompt.strip(), text.strip()
+    if not prompt:
+        return template.text[0] + text + template.text[1]
+    if template.prompted is None:
+        raise InputError("this model's chat template takes no prompt. Pass prompt='' or put it into the text.")
+    before, between, after = template.prompted
+    return before + prompt + between + text + after
+
+
+def _ended(encoding: Any, last: tuple[int, ...]) -> list[int]:  # noqa: ANN401 - tokenizers has no types
+    """The ids of a text; they end its message even where it was cut (`Transformer._restore_chat_template_suffix`)."""
+    ids: list[int] = encoding.ids
+    return [*ids[: len(ids) - len(last)], *last] if last and encoding.overflowing else ids
 
 
 def open_tokenizer(path: Path) -> Tokenizer:

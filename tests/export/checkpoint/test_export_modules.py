@@ -190,7 +190,10 @@ def check_router(checkpoint: Path) -> trivec.DenseEncoder:
     ("change", "message"),
     [
         (
-            ("modules.json", lambda m: [*m, {"idx": 9, "name": "9", "path": "x", "type": "a.LSTM"}]),
+            (
+                "modules.json",
+                lambda m: [*m, {"idx": 9, "name": "9", "path": "x", "type": "sentence_transformers.models.LSTM"}],
+            ),
             "has the module LSTM",
         ),
         (("1_Pooling/config.json", lambda c: c | {"pooling_mode": "attention"}), "pooling mode 'attention'"),

@@ -293,7 +293,7 @@ def test_the_exporter_loads_what_was_converted(tmp_path: Path) -> None:
     convert(write(tmp_path / "published", MULTILINGUAL, state), tmp_path / "native")
     ids, mask = batch(2, 41)
     with torch.no_grad():
-        got = load(tmp_path / "native")(input_ids=ids, attention_mask=mask).last_hidden_state
+        got = load(tmp_path / "native").model(input_ids=ids, attention_mask=mask).last_hidden_state
     close(got, Published(state, MULTILINGUAL).states(ids, mask), mask)
 
 

@@ -231,7 +231,7 @@ def test_the_milvus_function_equals_the_published_code(dimensions: int | None, f
 
 def test_which_routes_a_checkpoint_gets(tmp_path: Path) -> None:
     checkpoint = write(tmp_path / "jina")
-    read = read_checkpoint(Folder(checkpoint))
+    read = read_checkpoint(Folder(checkpoint), own_code=True)
     whole, adapters = split_tasks(read, checkpoint)
     assert list(whole.routes) == [*TASKS, "query", "document"]
     assert whole.routes["document"] == whole.routes["retrieval.passage"]
@@ -244,7 +244,7 @@ def test_which_routes_a_checkpoint_gets(tmp_path: Path) -> None:
 
 
 def test_adapters_behind_a_router_are_refused(tmp_path: Path) -> None:
-    read = read_checkpoint(Folder(write(tmp_path / "jina")))
+    read = read_checkpoint(Folder(write(tmp_path / "jina")), own_code=True)
     plain = replace(read.transformers["main"], config={"model_type": "bert"})
     routes = {"query": Route("main"), "document": Route("other")}
     router = replace(read, transformers={"main": plain, "other": read.transformers["main"]}, routes=routes)
@@ -266,15 +266,15 @@ def test_names_that_lead_out_of_the_folder(name: str) -> None:
 def test_a_checkpoint_without_adapters_is_a_plain_model(tmp_path: Path) -> None:
     weights, ids = state(adapters=False), torch.arange(30)[None]
     checkpoint = write(tmp_path / "jina", weights, lora_adaptations=None)
-    split, adapters = split_tasks(read_checkpoint(Folder(checkpoint)), checkpoint)
+    split, adapters = split_tasks(read_checkpoint(Folder(checkpoint), own_code=True), checkpoint)
     assert list(split.routes) == ["default"]
     assert not adapters
     layouts.convert(checkpoint, tmp_path / "native", None)
     with torch.no_grad():
-        states = load_model(tmp_path / "native")(input_ids=ids).last_hidden_state
+        states = load_model(tmp_path / "native").model(input_ids=ids).last_hidden_state
         torch.testing.assert_close(states, Published(JINA, bare(weights), CONFIG).states(ids), rtol=0, atol=2e-5)
     with pytest.raises(trivec.InputError, match=r"tasks 'a': this checkpoint has adapters for none"):
-        split_tasks(read_checkpoint(Folder(checkpoint)), checkpoint, ["a"])
+        split_tasks(read_checkpoint(Folder(checkpoint), own_code=True), checkpoint, ["a"])
 
 
 def test_hidden_states_of_the_native_model(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_hidden_states_of_the_native_model(tmp_path: Path) -> None:
     checkpoint = write(tmp_path / "jina", weights)
     for i, task in enumerate((*TASKS, None)):
         layouts.convert(checkpoint, tmp_path / f"native{i}", task)
-        model = load_model(tmp_path / f"native{i}")
+        model = load_model(tmp_path / f"native{i}").model
         with torch.no_grad():
             states = model(input_ids=ids).last_hidden_state
             wanted = Published(JINA, bare(weights), CONFIG, i if task else None).states(ids)
@@ -400,7 +400,7 @@ def test_rank_stabilized_adapters_equal_peft(peft_checkpoint: Path) -> None:
         reference = hf.AutoModel.from_pretrained(peft_checkpoint, attn_implementation="eager").eval()
         reference.load_adapter(str(peft_checkpoint / name), adapter_name=name)
         reference.set_adapter(name)
-        model = load_model(peft_checkpoint)
+        model = load_model(peft_checkpoint).model
         adapters_module.merge(model, peft_checkpoint / name)
         with torch.no_grad():
             states, wanted = model(input_ids=ids)[0], reference(input_ids=ids)[0]
@@ -456,7 +456,7 @@ def test_adapters_that_do_not_fit(
     for path in (peft_checkpoint / "retrieval_query").iterdir():
         (adapter / path.name).write_bytes(path.read_bytes())
     change(adapter)
-    model = load_model(peft_checkpoint)
+    model = load_model(peft_checkpoint).model
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     with pytest.raises(trivec.ModelFormatError, match=expected):
         adapters_module.merge(model, adapter)
@@ -470,7 +470,7 @@ def test_an_adapter_of_a_masked_language_model(peft_checkpoint: Path, tmp_path: 
     for path in (peft_checkpoint / "retrieval_query").iterdir():
         (adapter / path.name).write_bytes(path.read_bytes())
     rewrite(lambda s: {k.replace("base_model.model.", "base_model.model.roberta."): t for k, t in s.items()})(adapter)
-    one, two = load_model(peft_checkpoint), load_model(peft_checkpoint)
+    one, two = load_model(peft_checkpoint).model, load_model(peft_checkpoint).model
     adapters_module.merge(one, adapter)
     adapters_module.merge(two, peft_checkpoint / "retrieval_query")
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))

@@ -31,9 +31,10 @@ from transformers.masking_utils import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from trivec._errors import ModelFormatError, ModelNotFoundError
+from trivec_export._reference.heads import TokenEmbeddings
 from trivec_export._reference.torch_model import load
 from trivec_export._trace.attention import ATTENTION, Mask, Span, _span, attention, mask
-from trivec_export._trace.trace import trace
+from trivec_export._trace.trace import PLAIN, trace, trace_fused
 
 Array = NDArray[np.float32]
 MUTATIONS = [(name, mutation) for name, row in ARCHITECTURES.items() for mutation in row.mutations]
@@ -57,8 +58,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
     def export(name: str) -> Exported:
         if name not in cache:
             folder = make(name, tmp_path_factory.mktemp(name))
-            model = load(folder)
-            proto = trace(model, max_length=ARCHITECTURES[name].max_length)
+            model = load(folder).model
+            proto = trace_fused(TokenEmbeddings(model), max_length=ARCHITECTURES[name].max_length)
             cache[name] = Exported(folder, model, proto, _runner(proto))
         return cache[name]
 
@@ -228,8 +229,8 @@ def _strings(message: Any) -> Iterator[str]:
 
 def test_wide_window_is_no_window(tmp_path: Path) -> None:
     """A window beyond max_length hides nothing: the layer keeps the kernel without bias."""
-    model = load(make("modernbert", tmp_path))
-    proto = trace(model, max_length=WINDOW // 2)
+    model = load(make("modernbert", tmp_path)).model
+    proto = trace(model, max_length=WINDOW // 2).graph
     assert all(len(node.input) <= 3 for node in proto.graph.node if node.op_type == "MultiHeadAttention")
     ids = _ids(2, WINDOW // 2)
     np.testing.assert_allclose(_runner(proto)(ids), _torch(model, ids), rtol=0, atol=2e-5)
@@ -243,7 +244,7 @@ def test_everything_is_put_back(tmp_path: Path, capfd: pytest.CaptureFixture[str
     """transformers and the model are as they were, and nothing was printed."""
     folder = make(name, tmp_path)
     capfd.readouterr()
-    model = load(folder)
+    model = load(folder).model
     ids = _ids(2, 9)
     before = _torch(model, ids)
     file = sys.modules[type(model).__module__]
@@ -273,11 +274,11 @@ def test_everything_is_put_back(tmp_path: Path, capfd: pytest.CaptureFixture[str
 
 
 def test_everything_is_put_back_after_an_error(tmp_path: Path) -> None:
-    model = load(make("gemma3_causal", tmp_path))
+    model = load(make("gemma3_causal", tmp_path)).model
     rotate = sys.modules[type(model).__module__].apply_rotary_pos_emb
     model.config.num_hidden_layers = 7  # more layers than attention nodes will be found
     with pytest.raises(ModelFormatError, match=r"'gemma3_text'.*3 MultiHeadAttention and 0 Softmax.*at least 7 and 0"):
-        trace(model, max_length=POSITIONS)
+        trace_fused(TokenEmbeddings(model), max_length=POSITIONS)
     assert sys.modules[type(model).__module__].apply_rotary_pos_emb is rotate
     assert ATTENTION not in ALL_ATTENTION_FUNCTIONS._global_mapping
     assert not any("forward" in vars(module) for module in model.modules())
@@ -394,9 +395,54 @@ SMALL: dict[str, Any] = {
     ],
 )
 def test_architectures_without_translation_are_refused(model: Any, config: Any, message: str) -> None:
-    """Real architectures that do something else: an exported graph would be silently wrong."""
+    """Real architectures that do something else: an attention node would be silently wrong."""
     with pytest.raises(ModelFormatError, match=message):
-        trace(model._from_config(config, attn_implementation="eager").eval(), max_length=32)
+        trace_fused(
+            TokenEmbeddings(model._from_config(config, attn_implementation="eager").eval()).eval(), max_length=32
+        )
+
+
+PLAIN_SMALL = {key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "head_dim")}
+
+
+@pytest.mark.parametrize(
+    ("model", "config"),
+    [
+        (hf.Gemma2Model, hf.Gemma2Config(**SMALL, attn_logit_softcapping=2.0)),
+        (hf.DebertaModel, hf.DebertaConfig(**PLAIN_SMALL, relative_attention=True, pos_att_type=["c2p", "p2c"])),
+        (hf.RoFormerModel, hf.RoFormerConfig(**PLAIN_SMALL)),
+        (hf.GPTNeoXModel, hf.GPTNeoXConfig(**PLAIN_SMALL)),
+        (
+            hf.GPTNeoModel,
+            hf.GPTNeoConfig(
+                vocab_size=50,
+                hidden_size=32,
+                num_layers=2,
+                num_heads=4,
+                intermediate_size=48,
+                max_position_embeddings=64,
+                attention_types=[[["global", "local"], 1]],
+                window_size=8,
+            ),
+        ),
+        (hf.LayoutLMModel, hf.LayoutLMConfig(**PLAIN_SMALL)),
+        (hf.XLMModel, hf.XLMConfig(vocab_size=50, emb_dim=32, n_layers=2, n_heads=4, max_position_embeddings=64)),
+        (hf.Lfm2Model, hf.Lfm2Config(**SMALL, layer_types=["conv", "full_attention"], block_multiple_of=16)),
+    ],
+)
+def test_plain_attention_equals_torch(model: Any, config: Any) -> None:
+    """What has no fused node is traced as the model's own code has it, for rows of one length."""
+    config._attn_implementation = "eager"
+    torch.manual_seed(0)
+    reference = model(config).eval()
+    draw(reference, 1.0)
+    traced = trace(reference, max_length=64)
+    for size in SIZES:
+        ids = _ids(*size) % 50
+        np.testing.assert_allclose(_runner(traced.graph)(ids), _torch(reference, ids), rtol=0, atol=5e-5)
+    operators = Counter(node.op_type for node in traced.graph.graph.node)
+    assert (traced.attention == PLAIN) == bool(operators["Softmax"])
+    assert bool(traced.why) == (traced.attention == PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -414,7 +460,7 @@ def test_architectures_that_nobody_listed(model: Any, config: Any, ops: dict[str
     torch.manual_seed(0)
     reference = model(config).eval()
     draw(reference, 1.0)
-    proto = trace(reference, max_length=64)
+    proto = trace(reference, max_length=64).graph
     counts = Counter(node.op_type for node in proto.graph.node)
     assert {op: counts[op] for op in ops} == ops
     causal = [a for node in proto.graph.node for a in node.attribute if a.name == "unidirectional"]
@@ -431,24 +477,24 @@ def test_angles_that_depend_on_the_length(tmp_path: Path) -> None:
         hf.NomicBertConfig(**{**SMALL, "rope_parameters": rope}, attn_implementation="eager")
     ).eval()
     with pytest.raises(ModelFormatError, match=r"angles of a position depend on the length .* below 100 positions"):
-        trace(model, max_length=100)
+        trace_fused(TokenEmbeddings(model), max_length=100)
     ids = _ids(2, 61) % 50
-    np.testing.assert_allclose(_runner(trace(model, max_length=64))(ids), _torch(model, ids), rtol=0, atol=2e-5)
+    np.testing.assert_allclose(_runner(trace(model, max_length=64).graph)(ids), _torch(model, ids), rtol=0, atol=2e-5)
 
 
 def test_half_precision_is_refused(tmp_path: Path) -> None:
-    model = load(make("bert", tmp_path)).half()
+    model = load(make("bert", tmp_path)).model.half()
     with pytest.raises(ModelFormatError, match=r"eval mode with parameters in \['torch.float16'\], expected"):
         trace(model, max_length=POSITIONS)
 
 
 # ------------------------------------------------------------------------------------------------------------- loading
 def test_a_plain_pickle_loads(tmp_path: Path) -> None:
-    model = load(make("bert", tmp_path))
+    model = load(make("bert", tmp_path)).model
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     (tmp_path / "model.safetensors").unlink()
     ids = _ids(2, 9)
-    np.testing.assert_array_equal(_torch(load(tmp_path), ids), _torch(model, ids))
+    np.testing.assert_array_equal(_torch(load(tmp_path).model, ids), _torch(model, ids))
 
 
 class _Touch:
@@ -483,9 +529,9 @@ def test_missing_weights_are_refused_where_they_count(tmp_path: Path) -> None:
 
     folder = make("bert", tmp_path)
     weights = load_file(folder / "model.safetensors")
-    ids, expected = _ids(2, 9), _torch(load(folder), _ids(2, 9))
+    ids, expected = _ids(2, 9), _torch(load(folder).model, _ids(2, 9))
     save_file({k: v for k, v in weights.items() if "pooler" not in k}, folder / "model.safetensors", {"format": "pt"})
-    np.testing.assert_array_equal(_torch(load(folder), ids), expected)
+    np.testing.assert_array_equal(_torch(load(folder).model, ids), expected)
     save_file({k: v for k, v in weights.items() if "layer.1" not in k}, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(
         ModelFormatError, match=r"no weights for 16 parameters of BertModel, such as encoder\.layer\.1\."

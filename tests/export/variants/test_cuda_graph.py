@@ -28,11 +28,12 @@ from trivec._gate.figures import Figures
 from trivec._model import manifest_file
 from trivec._model.integrity import describe
 from trivec._model.manifest import EncoderSpec, Manifest, Route, Variant
-from trivec_export._draft import Draft, Tokenized
+from trivec_export._draft import Draft
 from trivec_export._folder import manifest as manifest_module
 from trivec_export._folder import report
 from trivec_export._graph.save import save_graph
 from trivec_export._reference.heads import Head, Hybrid, PooledLogits, TokenEmbeddings
+from trivec_export._reference.taken import Tokenized
 from trivec_export._reference.torch_model import load
 from trivec_export._trace.trace import trace
 from trivec_export._variants import write
@@ -83,7 +84,7 @@ def runner(model: onnx.ModelProto) -> Callable[[Feed], dict[str, Floats]]:
 
 
 def finish(head: Head, limit: int | None) -> Made:
-    rows = trace(head, max_length=limit)
+    rows = trace(head, max_length=limit).graph
     cuda = cuda_graph(rows)
     assert isinstance(cuda, CudaGraph), cuda
     return Made(head, rows, cuda, runner(cuda.model), limit)
@@ -96,7 +97,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], M
 
     def get(name: str) -> Made:
         if name not in cache:
-            model = load(make(name, tmp_path_factory.mktemp(name)))
+            model = load(make(name, tmp_path_factory.mktemp(name))).model
             head: Head = TokenEmbeddings(model)
             if name == "xlm_roberta":
                 hidden = int(model.config.hidden_size)
@@ -367,7 +368,7 @@ def test_the_packed_operator_is_as_onnxruntime_declares_it(made: Callable[[str],
 
 def part(rows: list[Ids]) -> Draft:
     """What writing a graph for CUDA reads of a part: calibration texts."""
-    return cast("Draft", SimpleNamespace(calibration=Tokenized([], rows)))
+    return cast("Draft", SimpleNamespace(calibration=Tokenized([], rows), encoder=SimpleNamespace(attention="fused")))
 
 
 def written(folder: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, Variant]:

@@ -224,7 +224,7 @@ def test_minilm_is_faithful(minilm_checkpoint: Path) -> None:
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(minilm_checkpoint, model_max_length=256)
-    model = trace(load(minilm_checkpoint), max_length=512)
+    model = trace(load(minilm_checkpoint).model, max_length=512).graph
     half = convert_half(model, token_ids(tokenizer, [text.text for text in calibration_texts()[::16]]))
     assert half.kept == []
     rows = token_ids(tokenizer, [text.text for text in verification_texts()[::20] if text.text])

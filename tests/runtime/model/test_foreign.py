@@ -608,6 +608,9 @@ def test_a_checkpoint_without_graphs(checkpoint: Path, tmp_path: Path) -> None:
     )
 
 
+LIBRARY = "sentence_transformers.models"
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -616,10 +619,15 @@ def test_a_checkpoint_without_graphs(checkpoint: Path, tmp_path: Path) -> None:
         ({"modules.json": {"a": 1}}, "modules.json holds no list of modules"),
         ({"1_Pooling/config.json": {"pooling_mode": "median"}}, "pooling mode 'median' is none of cls, max"),
         ({"config_sentence_transformers.json": {"model_type": "SparseEncoder"}}, "is a SparseEncoder checkpoint"),
-        ({"sentence_bert_config.json": {"query_length": 32}}, "the Transformer has query_length = 32"),
+        ({"sentence_bert_config.json": {"query_length": 32}}, "has query_length = 32, which trivec does not follow"),
         ({"sentence_bert_config.json": {"transformer_task": "fill-mask"}}, "transformer_task = 'fill-mask'"),
         (
-            {"modules.json": [{"type": "a.Transformer", "path": "../up"}, {"type": "a.Pooling", "path": "1_Pooling"}]},
+            {
+                "modules.json": [
+                    {"type": f"{LIBRARY}.Transformer", "path": "../up"},
+                    {"type": f"{LIBRARY}.Pooling", "path": "1"},
+                ]
+            },
             r"the module path '\.\./up' leaves the model folder",
         ),
     ],

@@ -76,6 +76,7 @@ GOLDEN = """\
           "gate": {
             "cosine_min": 0.999995
           },
+          "rungs": null,
           "layout": "rows"
         }
       },
@@ -86,6 +87,8 @@ GOLDEN = """\
         3
       ],
       "add_special_tokens": true,
+      "template": null,
+      "attention": "fused",
       "cuda": null
     }
   },
@@ -269,7 +272,7 @@ def test_precisions_are_those_that_every_encoder_has() -> None:
 def test_a_manifest_from_the_future() -> None:
     with pytest.raises(ModelFormatError) as caught:
         loads(changed(put("format", FORMAT + 1)), "m/trivec.json")
-    assert str(caught.value) == "m/trivec.json has format 2; this trivec reads up to 1. Type: pip install -U trivec"
+    assert str(caught.value) == "m/trivec.json has format 3; this trivec reads up to 2. Type: pip install -U trivec"
 
 
 def test_a_future_manifest_need_not_have_the_fields_of_today() -> None:

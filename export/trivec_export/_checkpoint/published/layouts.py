@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trivec._errors import InputError, ModelFormatError
-from trivec_export._checkpoint.published import gte, jina, nomic
+from trivec_export._checkpoint.published import gte, jina, jina_bert, nomic
 from trivec_export._checkpoint.published.common import read_config, write_native
 from trivec_export._checkpoint.weights import read_weights
 
@@ -31,6 +31,7 @@ LAYOUTS = (
     Published(gte.is_original, gte.native),
     Published(nomic.is_original, nomic.native),
     Published(jina.is_original, jina.native),
+    Published(jina_bert.is_original, jina_bert.native),
 )
 
 

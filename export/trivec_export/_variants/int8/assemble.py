@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trivec_export._graph.run import Floats, skeleton
 from trivec_export._variants.int8.linears import Linear, View, scalable
-from trivec_export._variants.int8.smooth import Fit, IntegerLayer, quantize_rows
+from trivec_export._variants.int8.smooth import ROW_MAX, ROW_ZERO, TINY, Fit, IntegerLayer, Range, quantize_rows
 
 _CONTRIB = "com.microsoft"
 _TABLE_VALUES = 1 << 16  # smaller embedding tables stay float32
@@ -42,6 +42,16 @@ def assemble(model: onnx.ModelProto, view: View, groups: list[Group], kept: set[
     return result
 
 
+class _Quantized(NamedTuple):
+    """A tensor in u8: names of its values, its scale and its zero point."""
+
+    values: str
+    scale: str
+    zero: str
+    rows: str = ""
+    """What each row's product is to be multiplied by (B, S, 1), where it has a scale of its own; else ""."""
+
+
 class _Writer:
     """Collects the nodes and constants of the int8 graph, in the order of the float graph."""
 
@@ -54,7 +64,7 @@ class _Writer:
         self._copies: dict[str, npt.NDArray[np.int64]] = {}  # linear output -> times that each column is emitted
         self._rows: dict[str, npt.NDArray[np.int64]] = {}  # source -> times that each channel comes in
         self._divisor: dict[str, Floats] = {}  # output of a linear layer or norm -> what to divide it by
-        self._quantized: dict[str, tuple[str, str, str]] = {}  # source -> its u8 tensor, scale and zero point
+        self._quantized: dict[str, _Quantized] = {}  # by source
         self._folded: set[str] = set()
         self._taken = {*view.weights, *view.producer}
         for group in groups:
@@ -106,12 +116,21 @@ class _Writer:
         integers = self._group_of[linear.output].integers(linear)
         bias = self._view.array(linear.bias) + integers.bias if linear.bias else integers.bias  # (N,)
         columns, divisor = self._columns(linear, len(bias))
-        x, scale, zero = self._input(linear)
+        x = self._input(linear)
         weight = self._constant(f"{linear.weight}.int8", np.ascontiguousarray(integers.weight[:, columns]))
         weight_scale = self._constant(f"{linear.output}.scale", integers.scale[columns] / divisor)
         bias_name = self._constant(f"{linear.output}.bias", bias[columns] / divisor)
-        inputs = [x, weight, scale, weight_scale, zero, "", bias_name]
-        self._add("MatMulIntegerToFloat", inputs, linear.output, name=linear.name, domain=_CONTRIB)
+        inputs = [x.values, weight, x.scale, weight_scale, x.zero]
+        if not x.rows:
+            self._add(
+                "MatMulIntegerToFloat", [*inputs, "", bias_name], linear.output, name=linear.name, domain=_CONTRIB
+            )
+            return
+        # With a scale for each row and a bias inside, the op is wrong in onnxruntime 1.31: both come after it.
+        product, scaled = f"{linear.output}.product", f"{linear.output}.unbiased"
+        self._add("MatMulIntegerToFloat", inputs, product, name=linear.name, domain=_CONTRIB)
+        self._add("Mul", [product, x.rows], scaled)
+        self._add("Add", [scaled, bias_name], linear.output)
 
     def _float_layer(self, linear: Linear) -> None:
         """A layer that stays float32, between neighbours that did not."""
@@ -133,7 +152,7 @@ class _Writer:
         columns = np.repeat(np.arange(size), self._copies.get(linear.output, 1))
         return columns, self._divisor.get(linear.output, np.ones(len(columns), np.float32))
 
-    def _input(self, linear: Linear) -> tuple[str, str, str]:
+    def _input(self, linear: Linear) -> _Quantized:
         """The quantized form of a layer's input, made at its first use."""
         source = linear.source
         if source not in self._quantized:
@@ -143,11 +162,31 @@ class _Writer:
                 factor = self._constant(f"{source}.factor", np.repeat(1 / fit.factor, fit.copies))
                 smoothed = f"{source}.smoothed"
                 self._add("Mul", [source, factor], smoothed)
-            scale = self._constant(f"{source}.scale", np.asarray(fit.range.scale, np.float32))
-            zero = self._constant(f"{source}.zero", np.asarray(fit.range.zero, np.uint8))
-            self._add("QuantizeLinear", [smoothed, scale, zero], f"{source}.uint8")
-            self._quantized[source] = (f"{source}.uint8", scale, zero)
+            found = self._by_row(source, smoothed) if fit.range is None else self._by_range(source, smoothed, fit.range)
+            self._quantized[source] = found
         return self._quantized[source]
+
+    def _by_range(self, source: str, x: str, bounds: Range) -> _Quantized:
+        """One scale and zero point for all rows."""
+        scale = self._constant(f"{source}.scale", np.asarray(bounds.scale, np.float32))
+        zero = self._constant(f"{source}.zero", np.asarray(bounds.zero, np.uint8))
+        self._add("QuantizeLinear", [x, scale, zero], f"{source}.uint8")
+        return _Quantized(f"{source}.uint8", scale, zero)
+
+    def _by_row(self, source: str, x: str) -> _Quantized:
+        """Each row divided by its largest value, which is multiplied in again behind the product."""
+        one = self._constant(f"{source}.scale", np.asarray(1, np.float32))
+        zero = self._constant(f"{source}.zero", np.asarray(ROW_ZERO, np.uint8))
+        last = self._constant("last_axis", np.asarray([-1], np.int64))
+        least = self._constant("tiny", np.asarray(TINY, np.float32))
+        limit = self._constant("row_max", np.asarray(ROW_MAX, np.float32))
+        self._add("Abs", [x], f"{source}.abs")
+        self._add("ReduceMax", [f"{source}.abs", last], f"{source}.largest")
+        self._add("Max", [f"{source}.largest", least], f"{source}.row_max")
+        self._add("Div", [f"{source}.row_max", limit], f"{source}.row_scale")  # (B, S, 1)
+        self._add("Div", [x, f"{source}.row_scale"], f"{source}.rows")
+        self._add("QuantizeLinear", [f"{source}.rows", one, zero], f"{source}.uint8")
+        return _Quantized(f"{source}.uint8", one, zero, f"{source}.row_scale")
 
     def _norm(self, node: onnx.NodeProto) -> None:
         """A norm whose scale and bias also divide for the layers after it."""

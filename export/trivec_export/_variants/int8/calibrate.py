@@ -1,6 +1,6 @@
 """Run a graph over calibration texts and keep bounded statistics of what flows through it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy.typing as npt
 import onnx
 
 from trivec._errors import NonFiniteError
+from trivec._model.derived import SENTENCE_OUTPUT
 from trivec_export._graph.run import Floats, Ids, open_session
 
 _TOKEN_AXES = 3  # of token embeddings (B, S, H)
@@ -84,13 +85,23 @@ def observe(
     return {tensor: tracker.channels() for tensor, tracker in trackers.items()}
 
 
-def pooled(model: onnx.ModelProto, texts: Sequence[Ids]) -> Floats:
+Pool = Callable[[Floats], Floats]
+"""Token embeddings (B, S, H) to vectors (B, D)."""
+
+
+def pooled(model: onnx.ModelProto, texts: Sequence[Ids], pool: Pool | None = None) -> Floats:
     """What a user sees of the first output of `model` for each row of `texts`, normalized: (sum of B, H).
 
-    Of token embeddings (B, S, H) their mean, of pooled logits (B, V) the weights log(1 + relu(x)) of a SPLADE model.
+    Of token embeddings (B, S, H) what `pool` makes of them, else their mean; of pooled logits (B, V) the weights
+    log(1 + relu(x)) of a SPLADE model; a sentence embedding (B, D) as it is.
     """
     session = open_session(model)
-    name, first = session.get_inputs()[0].name, [session.get_outputs()[0].name]
-    outputs = [session.run(first, {name: ids})[0] for ids in texts]  # (B, S, H) or (B, V) each
-    vectors = np.concatenate([x.mean(1) if x.ndim == _TOKEN_AXES else np.log1p(np.maximum(x, 0)) for x in outputs])
+    name, first = session.get_inputs()[0].name, session.get_outputs()[0].name
+    outputs = [session.run([first], {name: ids})[0] for ids in texts]  # (B, S, H), (B, V) or (B, D) each
+    if outputs[0].ndim == _TOKEN_AXES:
+        vectors = np.concatenate([x.mean(1) if pool is None else pool(x) for x in outputs])
+    elif first == SENTENCE_OUTPUT:
+        vectors = np.concatenate(outputs)
+    else:
+        vectors = np.concatenate([np.log1p(np.maximum(x, 0)) for x in outputs])
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), dtype=np.float32)

@@ -6,7 +6,9 @@ weights W (K, N) of its readers, :func:`fit` looks for
     x @ W + b  ~=  scale * (xq - zero) @ Wq * w_scale + b',    xq = round(x / m / scale) + zero in [0, 255]
 
 - activations are affine u8 with one static scale and zero point, so a row does not depend on its batch
-  (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference");
+  (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"),
+  or, where some rows are hundreds of times as large as the others, symmetric with a scale of each row's own, from its
+  largest value: it depends on its batch as little (ZeroQuant, Yao et al. 2022, section 3.2: token-wise quantization);
 - weights are symmetric with a scale for each output channel, in 7 bits: on x86 without VNNI a pair of u8 * s8 products
   is summed in 16 bits (vpmaddubsw), and 2 * 255 * 63 = 32,130 is the most that fits below 32,768;
 - m moves the range of outlier channels from x to W: m = max|x| ** alpha / max|W| ** (1 - alpha) for each channel
@@ -28,12 +30,14 @@ from trivec_export._graph.run import Floats
 from trivec_export._variants.int8.calibrate import Channels
 
 WEIGHT_MAX = 63
+ROW_MAX, ROW_ZERO = 127, 128
+"""A row's largest value, and what stands for 0, where each row has a scale of its own: u8 is from 1 to 255 then."""
 _ALPHAS = (0.0, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 _SEARCH_ROWS = 768
 _DAMPING = 0.05  # of the mean diagonal, as GPTQ's 0.01, raised because a few thousand rows fit up to 4,096 channels
 _LEVEL = 0.9  # quantile of the channels' extremes
 _BLOCK = 64
-_TINY = 1e-8
+TINY = 1e-8
 
 
 class Range(NamedTuple):
@@ -58,13 +62,14 @@ class Fit(NamedTuple):
 
     alpha: float
     factor: Floats  # (K,): the input is divided by it
-    range: Range
+    range: Range | None
+    """None: each row has a scale of its own."""
     copies: npt.NDArray[np.int64]  # (K,): how often each channel appears in the input
     clipped: float  # share of held-out values outside the range that the other texts set
     layers: list[IntegerLayer]
 
 
-def fit(channels: Channels, weights: Sequence[Floats], splits: int = 0) -> Fit:
+def fit(channels: Channels, weights: Sequence[Floats], splits: int = 0, *, by_row: bool = False) -> Fit:
     """Quantize the layers `weights`, each (K, N), that read the tensor described by `channels`.
 
     The range holds every value seen and more where a channel was quiet. (Cutting it to 0.8 or 0.9 of what was seen was
@@ -74,11 +79,12 @@ def fit(channels: Channels, weights: Sequence[Floats], splits: int = 0) -> Fit:
         channels: extremes and sample rows of the tensor.
         weights: float weights of the layers that read it.
         splits: how many copies of outlier channels the layer before can emit beyond one each.
+        by_row: give each row a scale of its own in place of the range.
     """
     channels = _level(channels)
     joined = np.concatenate(weights, axis=1)  # (K, N)
-    alpha = _search(channels, joined, splits)
-    factor, bounds = _smooth(channels, joined, alpha)
+    alpha = _search(channels, joined, splits, by_row)
+    factor, bounds = _smooth(channels, joined, alpha, by_row)
     smoothed = joined * factor[:, None]  # (K, N)
     copies = split_rows(smoothed, splits)
     x = dequantized(channels.sample, factor, bounds)  # (R, K)
@@ -93,7 +99,7 @@ def fit(channels: Channels, weights: Sequence[Floats], splits: int = 0) -> Fit:
         _layers("nearest", _round(smoothed, scale, copies), scale, copies, rows, spans),
     )
     layers = [min(pair, key=lambda layer: layer.error) for pair in zip(*rounded, strict=True)]
-    return Fit(alpha, factor, bounds, copies, _clipped(channels, factor), layers)
+    return Fit(alpha, factor, bounds, copies, 0.0 if by_row else _clipped(channels, factor), layers)
 
 
 class _Rows(NamedTuple):
@@ -132,14 +138,22 @@ def _layers(
 def affine(low: float, high: float) -> Range:
     """The u8 range that holds [low, high] and represents zero exactly (Jacob et al. 2018, section 2.1)."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = max((high - low) / 255, _TINY)
+    scale = max((high - low) / 255, TINY)
     return Range(scale, int(np.clip(round(-low / scale), 0, 255)))
 
 
-def dequantized(x: Floats, factor: Floats, bounds: Range) -> Floats:
+def dequantized(x: Floats, factor: Floats, bounds: Range | None) -> Floats:
     """What the integer layer sees of x (R, K): smoothed, rounded to u8, and back to float."""
+    if bounds is None:
+        scale = row_scales(x / factor)  # (R, 1)
+        return np.asarray(np.round(x / factor / scale) * scale, dtype=np.float32)
     q = np.clip(np.round(x / (factor * np.float32(bounds.scale))) + bounds.zero, 0, 255)  # (R, K)
     return np.asarray((q - bounds.zero) * bounds.scale, dtype=np.float32)
+
+
+def row_scales(x: Floats) -> Floats:
+    """The scale (R, 1) at which the largest value of each row of x (R, K) is 127."""
+    return np.asarray(np.maximum(np.abs(x).max(1, keepdims=True), TINY) / ROW_MAX, dtype=np.float32)
 
 
 def split_rows(weight: Floats, splits: int) -> npt.NDArray[np.int64]:
@@ -175,7 +189,7 @@ def spread(q: Floats, copies: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
 
 def quantize_rows(table: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
     """Symmetric int8 of table (V, H) with a scale (V, 1) for each row; an element is off by at most scale / 2."""
-    scale = np.maximum(np.abs(table).max(1, keepdims=True), _TINY) / 127  # (V, 1)
+    scale = np.maximum(np.abs(table).max(1, keepdims=True), TINY) / 127  # (V, 1)
     return np.round(table / scale).astype(np.int8), scale.astype(np.float32)
 
 
@@ -194,14 +208,14 @@ def _level(channels: Channels) -> Channels:
     )
 
 
-def _search(channels: Channels, weight: Floats, splits: int) -> float:
+def _search(channels: Channels, weight: Floats, splits: int, by_row: bool) -> float:
     """The smoothing strength with the least squared error of the output on some of the sample rows."""
     rows = np.random.default_rng(0).permutation(len(channels.sample))[:_SEARCH_ROWS]
     x = channels.sample[rows]  # (R, K)
     target = x @ weight  # (R, N)
     errors = {}
     for alpha in _ALPHAS:
-        factor, bounds = _smooth(channels, weight, alpha)
+        factor, bounds = _smooth(channels, weight, alpha, by_row)
         smoothed = weight * factor[:, None]  # (K, N)
         copies = split_rows(smoothed, splits)
         scale = _weight_scale(smoothed, copies)  # (N,)
@@ -210,19 +224,21 @@ def _search(channels: Channels, weight: Floats, splits: int) -> float:
     return min(errors, key=errors.__getitem__)
 
 
-def _smooth(channels: Channels, weight: Floats, alpha: float) -> tuple[Floats, Range]:
+def _smooth(channels: Channels, weight: Floats, alpha: float, by_row: bool) -> tuple[Floats, Range | None]:
     """SmoothQuant's factor (K,) at strength alpha, of geometric mean 1, and the range of the input divided by it."""
     x_max = np.maximum(np.maximum(-channels.low, channels.high), 1e-5)  # (K,)
     w_max = np.maximum(np.abs(weight).max(1), 1e-5)  # (K,)
     log = alpha * np.log(x_max) - (1 - alpha) * np.log(w_max) if alpha else np.zeros_like(x_max)  # (K,)
     factor = np.exp(log - log.mean()).astype(np.float32)  # (K,)
+    if by_row:
+        return factor, None
     return factor, affine(float((channels.low / factor).min()), float((channels.high / factor).max()))
 
 
 def _weight_scale(weight: Floats, copies: npt.NDArray[np.int64]) -> Floats:
     """The scale (N,) at which the largest share of a copy in each output channel is 63."""
     largest = np.abs(weight / copies[:, None]).max(0)  # (N,)
-    return np.asarray(np.maximum(largest, _TINY) / WEIGHT_MAX, dtype=np.float32)
+    return np.asarray(np.maximum(largest, TINY) / WEIGHT_MAX, dtype=np.float32)
 
 
 def _round(weight: Floats, scale: Floats, copies: npt.NDArray[np.int64]) -> Floats:
@@ -234,7 +250,7 @@ def _round(weight: Floats, scale: Floats, copies: npt.NDArray[np.int64]) -> Floa
 def _gptq(weight: Floats, x: Floats, scale: Floats, copies: npt.NDArray[np.int64]) -> Floats:
     """Integers (K, N) of weight (K, N), rounded with error feedback over the rows x (R, K) (GPTQ, algorithm 1)."""
     hessian = (x.T @ x).astype(np.float64)  # (K, K)
-    hessian[np.diag_indices(len(hessian))] += max(_DAMPING * float(np.mean(np.diag(hessian))), _TINY)
+    hessian[np.diag_indices(len(hessian))] += max(_DAMPING * float(np.mean(np.diag(hessian))), TINY)
     factor = np.linalg.cholesky(np.linalg.inv(hessian)).T.astype(np.float32)  # (K, K), upper triangular
     left, q = weight.copy(), np.zeros_like(weight)  # (K, N), (K, N)
     for start in range(0, len(weight), _BLOCK):
@@ -250,7 +266,7 @@ def _gptq(weight: Floats, x: Floats, scale: Floats, copies: npt.NDArray[np.int64
 
 def _relative_error(output: Floats, reference: Floats) -> float:
     """Root mean square over rows (R, N) of |output - reference| / |reference|."""
-    norm = np.maximum(np.linalg.norm(reference, axis=1), _TINY)  # (R,)
+    norm = np.maximum(np.linalg.norm(reference, axis=1), TINY)  # (R,)
     return float(np.sqrt(np.mean(np.square(np.linalg.norm(output - reference, axis=1) / norm))))
 
 

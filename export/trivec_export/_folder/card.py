@@ -1,0 +1,78 @@
+"""README.md of a model folder: the model card that a hub reads, and how to load the model."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData
+from huggingface_hub.repocard import metadata_load
+
+from trivec._gate.checks import Check
+from trivec._model.families import FAMILIES
+from trivec._model.manifest import Manifest
+from trivec_export._folder.report import FILE_NAME as REPORT
+
+FILE_NAME = "README.md"
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_KEPT = ("license", "license_name", "license_link", "language", "datasets")
+"""What a source's card says that holds for its export as well."""
+_TASKS = {"dense": "sentence-similarity", "splade": "feature-extraction"}
+
+
+def render(manifest: Manifest, checks: Mapping[str, Mapping[str, Check]], source: Path) -> str:
+    """The card in Markdown, with the metadata of huggingface.co's model cards in front.
+
+    Args:
+        manifest: of the folder.
+        checks: by precision, then encoder: how each fared against the reference.
+        source: the checkpoint's folder, whose own card says licence and languages.
+    """
+    metadata = ModelCardData(ignore_metadata_errors=True, **_metadata(manifest, source)).to_yaml()
+    return f"---\n{metadata}\n---\n\n" + "\n".join(_lines(manifest, checks)) + "\n"
+
+
+def _metadata(manifest: Manifest, source: Path) -> dict[str, Any]:
+    name = str(manifest.source.get("name"))
+    stated = _stated(source / FILE_NAME)
+    found: dict[str, Any] = {"library_name": "trivec"}
+    if _REPOSITORY.fullmatch(name):
+        found |= {"base_model": name, "base_model_relation": "quantized"}
+    found |= {key: stated[key] for key in _KEPT if stated.get(key)}
+    found["pipeline_tag"] = _TASKS.get(manifest.family, "sentence-similarity")
+    heads = FAMILIES[manifest.family].heads
+    found["tags"] = ["onnx", "trivec", *heads, *manifest.precisions(), "embeddings"]
+    return found
+
+
+def _stated(card: Path) -> dict[str, Any]:
+    """The metadata of a source's card; empty where it has none that can be read."""
+    try:
+        return metadata_load(card) or {} if card.is_file() else {}
+    except Exception:  # noqa: BLE001 - whatever somebody's YAML raises: no export fails for a card
+        return {}
+
+
+def _lines(manifest: Manifest, checks: Mapping[str, Mapping[str, Check]]) -> Iterator[str]:
+    name = manifest.source.get("name")
+    yield f"# {name} as ONNX graphs for trivec"
+    yield ""
+    yield f"Exported with trivec {manifest.tools.get('trivec')}: {', '.join(manifest.precisions())}. Each variant"
+    yield f"was compared with {manifest.source.get('reference')} on texts in 15 scripts, code and edge cases"
+    yield f"({REPORT} has all figures, by kind of text and by layer):"
+    yield ""
+    yield "| variant | cosine min | mean | top-10 neighbours |"
+    yield "| --- | ---: | ---: | ---: |"
+    for precision in manifest.precisions():
+        figures = [check.figures for check in checks[precision].values()]
+        least, mean = min(f.cosine_min for f in figures), min(f.cosine_mean for f in figures)
+        yield f"| {precision} | {least:.6f} | {mean:.6f} | {min(f.top10_overlap for f in figures):.4f} |"
+    yield ""
+    yield "```python"
+    yield "import trivec"
+    yield ""
+    yield 'model = trivec.load("NAME OF THIS REPOSITORY OR FOLDER")  # precision="int8", device="cpu", threads=2'
+    yield 'vectors = model.encode(["How do I reset my password?"])'
+    yield "```"
+    yield ""
+    yield "Only the files of the variant that is loaded are fetched. Licence and languages are those of the source."

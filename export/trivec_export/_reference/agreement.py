@@ -1,0 +1,120 @@
+"""Our reading of a checkpoint against sentence-transformers, before anything is traced: where do they part?"""
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from trivec._encoders.pipeline import Pipeline
+from trivec._errors import GateError
+from trivec._gate.texts import Text
+from trivec._pooling.dense import apply_steps, pool
+from trivec._vectors.arrays import Floats
+from trivec._vectors.heads import HybridVectors
+from trivec._vectors.sparse import SparseVectors
+from trivec_export._reference.library import NAME, Library, Stage
+from trivec_export._reference.torch_vectors import vectors
+
+_PROBES = 24  # texts on which both are compared; all of them pass the gate of fp32 later
+_MOST = 1e-2  # of a vector's length that it may be off: float32 explains a thousandth of that
+_OFF = 1e-2  # of the largest number of a module's output
+
+
+def check_agreement(
+    pipeline: Pipeline,
+    texts: Sequence[Text],
+    ids: Sequence[npt.NDArray[np.int64]],
+    stated: HybridVectors,
+    library: Library,
+    task: str | None,
+) -> None:
+    """Compare some texts, the shortest and the longest among them.
+
+    Args:
+        pipeline: our reading: torch's outputs, pooled and finished by the runtime's own functions.
+        texts: N texts.
+        ids: their tokens.
+        stated: sentence-transformers' vectors of them.
+        library: to ask what its modules make of a text.
+        task: the route there.
+
+    Raises:
+        GateError: vectors differ. It names the first such text, its tokens and the first module that differs.
+    """
+    order = np.argsort([len(row) for row in ids], kind="stable")
+    probes = sorted({int(order[i * (len(order) - 1) // (_PROBES - 1)]) for i in range(_PROBES)})
+    found, _ = vectors(pipeline, [ids[i] for i in probes])
+    if stated.dense is not None:
+        errors = _errors(cast("Floats", found.dense), stated.dense[probes])
+    else:
+        pairs = zip(
+            cast("SparseVectors", found.sparse), cast("SparseVectors", stated.sparse)[np.array(probes)], strict=True
+        )
+        errors = np.concatenate([_errors(mine.to_dense()[None], row.to_dense()[None]) for mine, row in pairs])
+    if (errors <= _MOST).all():
+        return
+    first = int(np.flatnonzero(~(errors <= _MOST))[0])
+    text, row = texts[probes[first]].text, ids[probes[first]]
+    raise GateError(
+        f"trivec's reading of this checkpoint is not that of {NAME}: for the text {text[:60]!r} (tokens "
+        f"{_some(row)} on both sides) the vectors are {errors[first]:.2g} of their length apart. "
+        f"{_where(_stages(pipeline, row), library.stages(text, task))} Nothing was written. Please report this "
+        "checkpoint, and use sentence-transformers for it."
+    )
+
+
+def _errors(ours: Floats, theirs: Floats) -> npt.NDArray[np.float64]:
+    """How far rows (N, D) are apart, as a share of the length of theirs: (N,). A length counts as a direction does."""
+    lengths = np.linalg.norm(theirs.astype(np.float64), axis=1)  # (N,)
+    return np.asarray(np.linalg.norm(ours.astype(np.float64) - theirs, axis=1) / np.maximum(lengths, 1e-6))
+
+
+def check_ids(
+    texts: Sequence[str],
+    ours: Sequence[npt.NDArray[np.int64]],
+    theirs: Sequence[npt.NDArray[np.int64]],
+    name: str,
+) -> None:
+    """Raise GateError for the first text that has other token ids than the reference of that name gives it."""
+    for text, mine, other in zip(texts, ours, theirs, strict=True):
+        if mine.tolist() != other.tolist():
+            raise GateError(
+                f"token ids differ from those of {name} for the text {text[:60]!r}: {_some(mine)} here, {_some(other)} "
+                "there."
+            )
+
+
+def _some(ids: npt.NDArray[np.int64]) -> str:
+    return f"{ids[:16].tolist()}{f' and {len(ids) - 16} more' if len(ids) > 16 else ''}"
+
+
+def _stages(pipeline: Pipeline, ids: npt.NDArray[np.int64]) -> Iterator[Stage]:
+    """What our reading makes of one text, module by module."""
+    session = pipeline.session
+    if session is None:
+        return
+    (states,) = session.run_all(ids[None], (pipeline.output,))  # (1, S, H), or pooled (1, V)
+    yield Stage("Transformer", states[0])
+    if pipeline.pooling is None:
+        return
+    vector = pool(states, pipeline.pooling)  # (1, H * modes)
+    yield Stage("Pooling", vector[0])
+    for count, step in enumerate(pipeline.steps, 1):
+        name = {"dense": "Dense", "layer_norm": "LayerNorm", "normalize": "Normalize"}[step.kind]
+        yield Stage(name, apply_steps(vector, pipeline.steps[:count], pipeline.arrays)[0])
+
+
+def _where(ours: Iterator[Stage], theirs: Sequence[Stage]) -> str:
+    """The first module whose output differs, in words."""
+    mine = list(ours)
+    kept = [stage for stage in theirs if stage.name != "Dropout"]
+    for number, stage in enumerate(kept):
+        if number >= len(mine):
+            return f"The first module that differs is {stage.name} (number {number + 1}), which is not in ours."
+        same = mine[number].value.shape == stage.value.shape
+        off = np.abs(mine[number].value - stage.value).max() if same else np.inf
+        if off > _OFF * max(1e-6, float(np.abs(stage.value).max())):
+            shapes = "" if same else f": {mine[number].value.shape} here, {stage.value.shape} there"
+            return f"The first module whose output differs is {stage.name} (number {number + 1}){shapes}."
+    return "No module of its own differs: what follows them does."

@@ -200,8 +200,13 @@ class Library:
 
     def _run(self, texts: list[str], task: str | None, prompt: str) -> dict[str, Any]:
         """Texts through all modules."""
-        features = self._features(texts, task, prompt, **self._padding)
-        made: dict[str, Any] = self.model(features, task=task)
+        try:
+            made: dict[str, Any] = self.model(self._features(texts, task, prompt, **self._padding), task=task)
+        except Exception as error:
+            raise ModelFormatError(
+                f"{NAME} cannot encode the text {texts[0][:60]!r} with {self._folder}: {error}. "
+                "An index out of range is a token beyond the model's table: the tokenizer has more tokens than it."
+            ) from error
         return made
 
 

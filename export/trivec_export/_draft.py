@@ -134,7 +134,7 @@ def make_draft(
         listed = [text.text for text in verification.texts]
         check_ids(listed, verification.ids, token_ids(tokenizer, listed), "AutoTokenizer")
     else:
-        notes += put_right(library, spec, head, added, verification, [*first])
+        notes += put_right(library, spec, head, added, positions, verification, [*first])
     taken = take_reference(library, head, encoder, first, verification, arrays, checkpoint.prompts)
     graph, attention, why = trace(head, max_length=positions)
     if attention == PLAIN:

@@ -81,6 +81,7 @@ class Library:
         self._model: Any = None
         self._corrections: list[TransformerSpec] = []
         self._padding: dict[str, Any] = {}
+        self._limit: int | None = None
 
     @property
     def model(self) -> Any:  # noqa: ANN401 - sentence-transformers has no types that hold
@@ -119,9 +120,10 @@ class Library:
             model.set_pooling_include_prompt(False)
         return model.eval()
 
-    def put_right(self, spec: TransformerSpec, padded_to: int | None = None) -> None:
-        """Add the special tokens that the folder's files ask for, and pad texts to the length that a model needs."""
+    def put_right(self, spec: TransformerSpec, padded_to: int | None = None, limit: int | None = None) -> None:
+        """Add the special tokens that the files ask for, pad texts as the model needs it, cut them at its positions."""
         self._corrections.append(spec)
+        self._limit = limit
         if padded_to is not None:
             text = {"padding": "max_length", "max_length": padded_to}
             self._padding = {"processing_kwargs": {"text": text}}
@@ -131,9 +133,11 @@ class Library:
     def _add_tokens(self, spec: TransformerSpec) -> None:
         place = self._folder / spec.folder
         for module in self._model.modules():
-            tokenizer = getattr(module, "tokenizer", None)
+            tokenizer: Any = getattr(module, "tokenizer", None)
             if module is not self._model and getattr(tokenizer, "backend_tokenizer", None) is not None:
                 add_special_tokens(tokenizer, settings_of(place, spec.tokenizer_kwargs), place)
+                if self._limit is not None:
+                    tokenizer.model_max_length = min(tokenizer.model_max_length, self._limit)
 
     def ids(self, texts: Sequence[str], task: str | None, prompt: str = "") -> Ids:
         """Token ids (S,) of each text, special tokens included, cut at the model's length."""

@@ -98,7 +98,13 @@ def take_reference(
 
 
 def put_right(
-    library: Library, spec: TransformerSpec, head: Head, added: str, texts: Tokenized, routes: Sequence[str]
+    library: Library,
+    spec: TransformerSpec,
+    head: Head,
+    added: str,
+    positions: int | None,
+    texts: Tokenized,
+    routes: Sequence[str],
 ) -> tuple[str, ...]:
     """Let sentence-transformers follow what the files say and it does not, and tell how far that takes it from itself.
 
@@ -107,6 +113,7 @@ def put_right(
         spec: of the transformer.
         head: our reading of it; it knows the length that texts are padded to.
         added: special tokens that the files ask for; "" for none.
+        positions: tokens that the model can be given; beyond them sentence-transformers fails.
         texts: to compare.
         routes: names; the first one is compared.
 
@@ -117,12 +124,18 @@ def put_right(
     what = [added] if added else []
     if padded_to is not None:
         what.append(f"texts are padded to the {padded_to} tokens that the model was trained on")
+    limit = positions if positions is not None and (spec.max_seq_length or positions + 1) > positions else None
     if not what:
-        return ()
+        if limit is not None:
+            library.put_right(spec, limit=limit)
+        return (f"texts are cut at the model's {limit} positions",) if limit is not None and spec.max_seq_length else ()
     task = None if routes[0] == "default" else routes[0]
-    some = [text.text for text in texts.texts[:: max(1, len(texts.texts) // 32)]]
+    fitting = [
+        text.text for text, ids in zip(texts.texts, texts.ids, strict=True) if len(ids) < (limit or len(ids) + 1)
+    ]
+    some = fitting[:: max(1, len(fitting) // 32)]
     before = library.vectors(some, library.ids(some, task), task).dense
-    library.put_right(spec, padded_to)
+    library.put_right(spec, padded_to, limit)
     after = library.vectors(some, library.ids(some, task), task).dense
     far = ""
     if before is not None and after is not None:

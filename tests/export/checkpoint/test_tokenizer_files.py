@@ -117,3 +117,16 @@ def test_a_tokenizer_of_sentencepiece_alone(tmp_path: Path) -> None:
     change(checkpoint / "tokenizer_config.json", tokenizer_class="T5Tokenizer", extra_ids=0)
     with trivec.load(export(checkpoint), device="cpu") as encoder:
         assert least_cosine(encoder.encode(TEXTS), reference(checkpoint).encode(TEXTS, batch_size=1)) >= 0.99999
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_more_tokens_than_positions(name: str, tmp_path: Path) -> None:
+    """sentence-transformers itself fails on texts beyond the table of positions: they are cut there."""
+    checkpoint = saved(name, tmp_path, "mean")
+    change(checkpoint / "sentence_bert_config.json", max_seq_length=512)
+    with trivec.load(export(checkpoint), device="cpu") as encoder:
+        assert encoder.max_seq_length == 128
+        oracle = reference(checkpoint)
+        oracle.max_seq_length = 128
+        assert least_cosine(encoder.encode(TEXTS), oracle.encode(TEXTS, batch_size=1)) >= 0.99999
+    assert "texts are cut at the model's 128 positions" in (tmp_path / "out/REPORT.md").read_text()

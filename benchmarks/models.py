@@ -67,8 +67,9 @@ def export(checkpoint: Path, folder: Path) -> Exported:
     start = time.perf_counter()
     process = subprocess.Popen(command, env=environment)
     _, status, used = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{' '.join(command[1:])} ended with {os.waitstatus_to_exitcode(status)}.")
+    process.returncode = os.waitstatus_to_exitcode(status)  # wait4 is what tells of the use, Popen is to know as well
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command[1:])} ended with {process.returncode}.")
     seconds = time.perf_counter() - start
     return Exported(checkpoint.name, checkpoint, folder, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
 
@@ -156,7 +157,7 @@ def timed(made: Exported, texts: Path, rounds: int, threads: int, scratch: Path)
     """Seconds of each engine, round after round."""
     limit = main_limit(manifest_file.read(made.folder))
     theirs = {"folder": str(made.checkpoint), "threads": threads, "tokens": limit}
-    contenders = {THEIRS: Contender(THEIRS, "sentence_transformers", "", theirs)}
+    contenders = {THEIRS: Contender(THEIRS, "sentence-transformers", "", theirs)}
     for precision in PRECISIONS:
         ours = {"folder": str(made.folder), "precision": precision, "threads": threads}
         contenders[f"trivec {precision}"] = Contender(f"trivec {precision}", "trivec", "", ours)

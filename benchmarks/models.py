@@ -17,10 +17,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from benchmarks.harness.machine import command_line, cpu_name, integer_kernels, now, vectors
+from benchmarks.harness.profile import main_encoder
 from benchmarks.harness.scifact import SciFact, cosine_ndcg, even_sample, interval, mixed_texts, read, short_texts
 from benchmarks.harness.stats import ratios, spread, turns
 from benchmarks.harness.tables import Row, Table, write
@@ -29,7 +30,6 @@ from benchmarks.harness.worker import Contender, Process, encode
 
 import trivec
 from trivec._model import manifest_file
-from trivec._model.manifest import Manifest
 
 PRECISIONS = ("fp32", "int8")
 THEIRS = "sentence-transformers fp32"
@@ -112,7 +112,7 @@ def gate_table(found: Sequence[Exported]) -> Table:
     rows: list[Row] = []
     for made in found:
         manifest = manifest_file.read(made.folder)
-        for precision, variant in main_variants(manifest).items():
+        for precision, variant in main_encoder(manifest).variants.items():
             gate, rungs = variant.gate or {}, variant.rungs or {}
             row: Row = {"model": made.name, "variant": precision}
             row |= {"MB": sum(ref.bytes or 0 for ref in variant.files) / 1e6}
@@ -122,12 +122,6 @@ def gate_table(found: Sequence[Exported]) -> Table:
             rows.append(row | {"layers": f"{rungs['static']} static, {by_row} by row, {floats} fp32" if rungs else "-"})
     note = "Quoted from the manifests: cosine to the reference on texts that never calibrate. fp16 was emulated."
     return Table("gates", "Gates", note, rows, {"MB": 1, "cosine min": 5, "mean": 5, "top-10": 4})
-
-
-def main_variants(manifest: Manifest) -> dict[str, Any]:
-    """The variants of the encoder behind the default route."""
-    route = manifest.routes[manifest.default_route or next(iter(manifest.routes))]
-    return dict(manifest.encoders[route.encoder].variants)
 
 
 def speed_table(found: Sequence[Exported], data: SciFact, size: Size, threads: int) -> Table:
@@ -155,7 +149,7 @@ def speed_table(found: Sequence[Exported], data: SciFact, size: Size, threads: i
 
 def timed(made: Exported, texts: Path, rounds: int, threads: int, scratch: Path) -> dict[str, list[float]]:
     """Seconds of each engine, round after round."""
-    limit = main_limit(manifest_file.read(made.folder))
+    limit = main_encoder(manifest_file.read(made.folder)).max_seq_length
     theirs = {"folder": str(made.checkpoint), "threads": threads, "tokens": limit}
     contenders = {THEIRS: Contender(THEIRS, "sentence-transformers", "", theirs)}
     for precision in PRECISIONS:
@@ -176,12 +170,6 @@ def timed(made: Exported, texts: Path, rounds: int, threads: int, scratch: Path)
         for process in processes.values():
             process.close()
     return seconds
-
-
-def main_limit(manifest: Manifest) -> int | None:
-    """Tokens that a text is cut to."""
-    route = manifest.routes[manifest.default_route or next(iter(manifest.routes))]
-    return manifest.encoders[route.encoder].max_seq_length
 
 
 def quality_table(found: Sequence[Exported], data: SciFact, size: Size, threads: int) -> Table:

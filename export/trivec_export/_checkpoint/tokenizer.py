@@ -1,6 +1,5 @@
 """A checkpoint's tokenizer: what its files say, as transformers makes it and as the runtime reads it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trivec._errors import MissingExtraError, ModelFormatError
 from trivec._gate.texts import verification_texts
+from trivec._model.json_files import read_object
 from trivec._model.modules import NO_LIMIT, TransformerSpec
+from trivec._model.source import Folder
 from trivec_export._temporary import quiet
 
 _FILE, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
@@ -81,12 +82,7 @@ def read_tokenizer(folder: Path, spec: TransformerSpec, *, trust_remote_code: bo
 
 def settings_of(place: Path, given: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a folder's tokenizer_config.json says, and the arguments that a module gives beside it."""
-    path = place / _SETTINGS
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
-    except ValueError as error:
-        raise ModelFormatError(f"{path} is not valid JSON: {error}") from error
-    return {**found, **given}
+    return {**read_object(Folder(place), _SETTINGS), **given}
 
 
 def add_special_tokens(tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any], place: Path) -> str:

@@ -42,8 +42,7 @@ def check_agreement(
     Raises:
         GateError: vectors differ. It names the first such text, its tokens and the first module that differs.
     """
-    order = np.argsort([len(row) for row in ids], kind="stable")
-    probes = sorted({int(order[i * (len(order) - 1) // (_PROBES - 1)]) for i in range(_PROBES)})
+    probes = sorted(set(by_length(ids, _PROBES)))
     found, _ = vectors(pipeline, [ids[i] for i in probes])
     if stated.dense is not None:
         errors = _errors(cast("Floats", found.dense), stated.dense[probes])
@@ -62,6 +61,12 @@ def check_agreement(
         f"{_where(_stages(pipeline, row), library.stages(text, task))} Nothing was written. Please report this "
         "checkpoint, and use sentence-transformers for it."
     )
+
+
+def by_length(ids: Sequence[npt.NDArray[np.int64]], count: int) -> list[int]:
+    """Indices of `count` texts from the shortest to the longest, at equal steps; of fewer texts, some repeatedly."""
+    order = np.argsort([len(row) for row in ids], kind="stable")  # (N,)
+    return [int(order[i * (len(order) - 1) // (count - 1)]) for i in range(count)]
 
 
 def _errors(ours: Floats, theirs: Floats) -> npt.NDArray[np.float64]:

@@ -161,7 +161,7 @@ class Library:
             for chosen in plan([len(row) for row in ids], max(1, min(_TOKENS, _NUMBERS // width)), most):
                 made = self._run([texts[i] for i in chosen], task, prompt)["sentence_embedding"]  # (B, D)
                 made = made.to_dense() if made.is_sparse else made
-                _check_finite(made, [texts[i] for i in chosen])
+                check_finite(torch.isfinite(made).all(1).numpy(), [texts[i] for i in chosen])
                 rows.append(made.to_sparse() if self._sparse else made)
                 order.append(np.asarray(chosen))
         back = np.argsort(np.concatenate(order))
@@ -214,11 +214,10 @@ class Library:
         return made
 
 
-def _check_finite(made: Tensor, texts: Sequence[str]) -> None:
-    """Raise NonFiniteError for the first text whose vector is not finite."""
-    finite = torch.isfinite(made).all(1)  # (B,)
+def check_finite(finite: npt.NDArray[np.bool_], texts: Sequence[str]) -> None:
+    """Raise NonFiniteError for the first text whose vector is not finite, by flags (N,)."""
     if not finite.all():
-        text = texts[int((~finite).nonzero()[0])]
+        text = texts[int(finite.argmin())]
         raise NonFiniteError(
             f"torch itself gives NaN or infinity for the text {text[:60]!r}: the checkpoint's weights are damaged."
         )

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from trivec._encoders.pipeline import Pipeline
 from trivec._engine.session import Session
-from trivec._errors import NonFiniteError
 from trivec._gate.figures import cosine
 from trivec._gate.texts import Text
 from trivec._model.manifest import EncoderSpec, Route
@@ -17,9 +16,9 @@ from trivec._model.modules import TransformerSpec
 from trivec._tokens.tokenizer import TextTokenizer
 from trivec._vectors.arrays import Floats
 from trivec._vectors.heads import HybridVectors
-from trivec_export._reference.agreement import check_agreement, check_ids
+from trivec_export._reference.agreement import by_length, check_agreement, check_ids
 from trivec_export._reference.heads import Head, TextFeatures
-from trivec_export._reference.library import NAME, Library
+from trivec_export._reference.library import NAME, Library, check_finite
 from trivec_export._reference.torch_vectors import TorchSession, vectors
 
 Ids = list[npt.NDArray[np.int64]]
@@ -150,8 +149,7 @@ def _some_prompts(prompts: Mapping[str, str]) -> list[str]:
 
 def _prompted(library: Library, route: str, task: str | None, prompt: str, tokenized: Tokenized) -> Prompted:
     """Some texts behind a prompt, the longest among them."""
-    order = sorted(range(len(tokenized.texts)), key=lambda i: len(tokenized.ids[i]))
-    texts = [tokenized.texts[order[i * (len(order) - 1) // (_PROMPTED - 1)]].text for i in range(_PROMPTED)]
+    texts = [tokenized.texts[i].text for i in by_length(tokenized.ids, _PROMPTED)]
     ids = library.ids(texts, task, prompt)
     return Prompted(route, prompt, texts, ids, library.vectors(texts, ids, task, prompt))
 
@@ -176,9 +174,5 @@ def pipeline_of(
 def _finite(pipeline: Pipeline, texts: Tokenized) -> HybridVectors:
     """Torch's outputs, pooled and finished in numpy."""
     found, finite = vectors(pipeline, texts.ids)
-    if not finite.all():
-        text = texts.texts[int(np.flatnonzero(~finite)[0])].text
-        raise NonFiniteError(
-            f"torch itself gives NaN or infinity for the text {text[:60]!r}: the checkpoint's weights are damaged."
-        )
+    check_finite(finite, [text.text for text in texts.texts])
     return found

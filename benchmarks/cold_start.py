@@ -1,9 +1,10 @@
-"""How long until the first vector: a fresh process each time, from its first line to `import trivec` and to a vector.
+"""How long until the first vector, and in what memory: a fresh process each time, to `import trivec` and to a vector.
 
     python -m benchmarks.cold_start FOLDER [--runs 15] [--threads 2]
 
-Prints one line a variant: the median and the extremes, in seconds, of (a) import trivec and (b) import, load and encode
-one text. The operating system's file cache is warm after the first run, which is not counted.
+Prints a line each, with the median and the extremes: seconds of import trivec, of import, load and encode of one text,
+from the process's first line, and MB that it then had at most. The operating system's file cache is warm after the
+first run, which is not counted.
 """
 
 import argparse
@@ -18,27 +19,27 @@ import numpy as np
 import onnxruntime
 
 CHILD = """
-import time
+import resource, time
 start = time.perf_counter()
 import trivec
 imported = time.perf_counter() - start
 with trivec.load({folder!r}, precision={precision!r}, threads={threads}, device="cpu") as encoder:
     vector = encoder.encode("how long until the first vector?")
     total = time.perf_counter() - start
-print([imported, total, len(vector)])
+print([imported, total, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3])
 """
+UNITS = {"import": "s", "first vector": "s", "peak memory": "MB"}
 
 
 def measure(folder: Path, precision: str, runs: int, threads: int) -> dict[str, list[float]]:
-    """Seconds to the import and to the first vector, of each counted run."""
+    """Seconds to the import and to the first vector and MB at most, of each counted run."""
     code = CHILD.format(folder=str(folder), precision=precision, threads=threads)
-    found: dict[str, list[float]] = {"import": [], "first vector": []}
+    found: dict[str, list[float]] = {name: [] for name in UNITS}
     for run in range(runs + 1):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        imported, total, _ = json.loads(done.stdout)
         if run:
-            found["import"].append(imported)
-            found["first vector"].append(total)
+            for figures, figure in zip(found.values(), json.loads(done.stdout), strict=True):
+                figures.append(figure)
     return found
 
 
@@ -54,10 +55,10 @@ def main() -> None:
         f"onnxruntime {onnxruntime.__version__}, {args.threads} threads, {args.runs} runs"
     )
     for precision in ("fp32", "int8"):
-        for name, seconds in measure(args.folder, precision, args.runs, args.threads).items():
+        for name, figures in measure(args.folder, precision, args.runs, args.threads).items():
             print(
-                f"{precision}  {name:12}  median {statistics.median(seconds):.3f} s  "
-                f"min {min(seconds):.3f}  max {max(seconds):.3f}"
+                f"{precision}  {name:12}  median {statistics.median(figures):.3f} {UNITS[name]:2}  "
+                f"min {min(figures):.3f}  max {max(figures):.3f}"
             )
 
 

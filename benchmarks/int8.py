@@ -12,9 +12,9 @@ to benchmarks/results/int8.md and int8.jsonl. --quick takes a subset and writes 
 large quantizes a model of BGE-M3's shape with random weights, and prints seconds, peak memory, and size on disk. It
 needs about 12 GB. The size depends on the shape alone, but for the layers that stay float32: with --fp32-share 0.1, as
 an export allows, up to 14 of the 144 may, and the search for them takes long. --massive plants activations as trained
-models of this size have them, from the third layer on, and compares static ranges alone with the ladder: "everywhere"
-two of 1,024 dimensions 60 times the others at every token, "some" one dimension some 300 times the others, at the first
-token and at full stops alone.
+models of this size have them, from the third layer on, and compares the ladder with each of its rungs alone and with
+plain ranges: "everywhere" two of 1,024 dimensions 60 times the others at every token, "some" one dimension some 300
+times the others, at the first token and at full stops alone.
 """
 
 import argparse
@@ -26,7 +26,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,7 +38,7 @@ import tokenizers
 from benchmarks.harness.machine import VECTORS, command_line, cpu_name, integer_kernels, now, vectors
 from benchmarks.harness.models import FULL_STOP
 from benchmarks.harness.profile import PRECISIONS, Ids, Variant, compared, main_encoder, open_variant, ready_batches
-from benchmarks.harness.scifact import SciFact, cosine_ndcg, cosines, even_sample, interval, read, split_sentences
+from benchmarks.harness.scifact import SciFact, cosine_ndcg, cosines, even_sample, read, split_sentences
 from benchmarks.harness.stats import ratios, turns
 from benchmarks.harness.tables import Row, Table, save
 from benchmarks.harness.venvs import ROOT, SHARED
@@ -50,6 +51,7 @@ from trivec._model.integrity import sha256
 from trivec._model.manifest import Manifest
 from trivec._system.threads import available_threads
 from trivec._tokens.tokenizer import TextTokenizer
+from trivec.compare._metrics import interval
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -276,6 +278,7 @@ def large(arguments: Sequence[str]) -> None:
 
     from trivec_export._graph.save import save_graph
     from trivec_export._trace.trace import trace
+    from trivec_export._variants.int8.calibrate import pooled
     from trivec_export._variants.int8.quantize import quantize
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.int8 large")
@@ -294,37 +297,83 @@ def large(arguments: Sequence[str]) -> None:
     model = xlm_roberta_large(options.layers, options.words)
     if options.massive:
         plant_massive(model, options.massive)
-    ids = random_ids(options.texts, model.config.vocab_size)
-    unseen = random_ids(8, model.config.vocab_size, seed=1)
+    vocabulary = model.config.vocab_size
+    ids = random_ids(options.texts, vocabulary)
+    unseen = random_ids(64, vocabulary, seed=1)
     graph = trace(model, max_length=8192).graph
     del model
     say("traced")
-    for name, (mean, least) in (("static alone", (-1.0, -1.0)), ("ladder", (0.997, 0.975))):
-        if name != "ladder" and not options.massive:
-            continue
-        quantized = quantize(graph, ids, max_fp32_share=options.fp32_share, target_cosine=mean, least_cosine=least)
-        rungs = Counter(layer.precision for layer in quantized.layers)
-        worst = max(quantized.layers, key=lambda layer: layer.error)
-        counted = ", ".join(f"{count} {rung}" for rung, count in rungs.items())
-        say(f"{name}: {counted}; worst: {worst.name} {worst.error:.3f}")
-        with tempfile.TemporaryDirectory() as folder:
-            files = save_graph(quantized.model, Path(folder) / "model_int8.onnx")
-            say(f"{name}: {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")
-        _judge(name, graph, quantized.model, unseen, say)
+    expected = pooled(graph, unseen)
+    if options.massive:
+        for name, made in _rungs(graph, ids):
+            _judge(name, graph, made, unseen, expected, say)
+    gate = random_ids(256, vocabulary, seed=2)
+    accept = partial(_passes, gate, pooled(graph, gate))
+    quantized = quantize(graph, ids, max_fp32_share=options.fp32_share, accept=accept)
+    counted = ", ".join(f"{count} {rung}" for rung, count in Counter(x.precision for x in quantized.layers).items())
+    worst = max(quantized.layers, key=lambda layer: layer.error)
+    say(f"ladder: {counted}; worst: {worst.name} {worst.error:.3f}")
+    with tempfile.TemporaryDirectory() as folder:
+        files = save_graph(quantized.model, Path(folder) / "model_int8.onnx")
+        say(f"ladder: {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")
+    _judge("ladder", graph, quantized.model, unseen, expected, say)
 
 
-def _judge(name: str, graph: "ModelProto", made: "ModelProto", ids: Sequence[Ids], say: Callable[[str], None]) -> None:
-    """Cosine to float32 on texts that did not calibrate, and time, the two in turn."""
-    from trivec_export._graph.run import open_session
+def _rungs(graph: "ModelProto", calibration: Sequence[Ids]) -> Iterator[tuple[str, "ModelProto"]]:
+    """Every layer on one rung, where the ladder takes the first that holds; and plain ranges, which it never has."""
+    from trivec_export._graph.run import random_texts
+    from trivec_export._variants.int8 import quantize, smooth
+    from trivec_export._variants.int8.assemble import assemble
+    from trivec_export._variants.int8.linears import View, groups
+
+    view = View(graph.graph)
+    texts = [*calibration, *random_texts(graph, calibration)]
+    channels = quantize._observe(graph, view, texts, quantize.held_out(len(texts), None))
+    strengths = smooth._ALPHAS
+    for name, alphas, by_row in (
+        ("plain static, no smoothing", (0.0,), False),
+        ("static", strengths, False),
+        ("by row", strengths, True),
+    ):
+        smooth._ALPHAS = alphas
+        fits = [quantize._fitted(view, members, channels, by_row=by_row) for members in groups(view)]
+        yield name, assemble(graph, view, fits, set())
+
+
+def _cosines(made: "ModelProto", ids: Sequence[Ids], expected: Floats) -> Floats:
+    """Of each text (N,), to the float32 graph's vectors (N, H)."""
     from trivec_export._variants.int8.calibrate import pooled
 
-    cosines = (pooled(made, ids) * pooled(graph, ids)).sum(1)  # (N,)
+    found: Floats = (pooled(made, ids) * expected).sum(1)
+    return found
+
+
+def _passes(ids: Sequence[Ids], expected: Floats, made: "ModelProto") -> bool:
+    """The gate's bounds on cosines, on texts that did not calibrate."""
+    from trivec._gate.figures import BOUNDS
+
+    cosines = _cosines(made, ids, expected)
+    return bool(cosines.min() >= BOUNDS["int8"].cosine_min and cosines.mean() >= BOUNDS["int8"].cosine_mean)
+
+
+def _judge(
+    name: str,
+    graph: "ModelProto",
+    made: "ModelProto",
+    ids: Sequence[Ids],
+    expected: Floats,
+    say: Callable[[str], None],
+) -> None:
+    """Cosine to float32 on texts that did not calibrate, and time, the two in turn."""
+    from trivec_export._graph.run import open_session
+
+    cosines = _cosines(made, ids, expected)
     say(f"{name}: cosine of mean-pooled vectors to float32: min {cosines.min():.5f}, mean {cosines.mean():.5f}")
     sessions = {"fp32": open_session(graph), "int8": open_session(made)}
     taken: dict[str, list[float]] = {key: [] for key in sessions}
     for key in turns(list(sessions), 4):
         begin = time.perf_counter()
-        for row in ids:
+        for row in ids[:8]:
             sessions[key].run(None, {"input_ids": row})
         taken[key].append(time.perf_counter() - begin)
     faster = ratios(taken["int8"], taken["fp32"])

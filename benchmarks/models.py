@@ -22,16 +22,18 @@ from typing import NamedTuple
 import numpy as np
 from benchmarks.harness.machine import command_line, cpu_name, integer_kernels, now, vectors
 from benchmarks.harness.profile import main_encoder
-from benchmarks.harness.scifact import SciFact, cosine_ndcg, even_sample, interval, mixed_texts, read, short_texts
+from benchmarks.harness.scifact import SciFact, cosine_ndcg, even_sample, mixed_texts, read, short_texts
 from benchmarks.harness.stats import ratios, spread, turns
 from benchmarks.harness.tables import Row, Table, write
 from benchmarks.harness.venvs import ROOT, SHARED, checkout, size_of
 from benchmarks.harness.worker import Contender, Process, encode
 
 import trivec
+from trivec._loading.load_keywords import Precision
 from trivec._model import manifest_file
+from trivec.compare._metrics import interval
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 THEIRS = "sentence-transformers fp32"
 
 

@@ -21,10 +21,12 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from benchmarks.harness.machine import cpu_name, now
-from benchmarks.harness.scifact import interval, ndcg, read
+from benchmarks.harness.scifact import ndcg, read
 from benchmarks.harness.tables import Row, Table, write
 from benchmarks.harness.venvs import ROOT, SHARED, Failed
 from benchmarks.harness.worker import Contender, Process, encode
+
+from trivec.compare._metrics import interval
 
 TEXTS, TOKENS = 256, 512
 THREADS = 2

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from tests.support.flag_embedding import FlagEmbedding
 
-pytest_plugins = ["tests.support.skips"]
+pytest_plugins = ["tests.support.hub", "tests.support.skips"]
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # tests import onnxruntime themselves, and it would tell
 
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 if CORES and (worker := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")):

@@ -20,15 +20,17 @@ FOLDERS = (
     "benchmarks",
     "export",
     "runtime",
+    "runtime/trivec/compare",
     "runtime/trivec/integrations",
     "runtime/trivec/lexical",
     "runtime/trivec/map",
+    "runtime/trivec/server",
     "runtime/trivec/store",
     "runtime/trivec/util",
 )
 TEXTS = {(Path(f) / "README.md").as_posix(): (ROOT / f / "README.md").read_text(encoding="utf-8") for f in FOLDERS}
 TEXT, ALL = TEXTS["README.md"], "\n".join(TEXTS.values())
-GUIDES = (".github/CONTRIBUTING.md", ".github/SECURITY.md")
+GUIDES = (".github/CONTRIBUTING.md", ".github/SECURITY.md", "runtime/COMPATIBILITY.md")
 SHARED = {  # sections that read what lies in ../shared beside the checkout: their names of it
     ("runtime/README.md", "Static vectors"): {"potion-base-2M"},
     ("runtime/trivec/integrations/README.md", "Milvus"): {"scifact"},
@@ -37,6 +39,7 @@ WRITES = {  # of some sections, a file that is there afterwards
     ("README.md", "Command line"): "vectors.npy",
     ("runtime/trivec/integrations/README.md", "Ray"): "vectors",
     ("runtime/trivec/map/README.md", "Example"): "map.html",
+    ("runtime/trivec/server/README.md", "Start"): "tei.json",
     ("runtime/trivec/store/README.md", "Stored vectors"): "corpus.parquet",
 }
 ELSEWHERE = (
@@ -101,7 +104,7 @@ def test_the_wheel_has_that_name() -> None:
 
 def test_the_errors_are_the_ones_there_are() -> None:
     found = re.findall(r"`(\w+Error)\((\w+)\)`", ALL)
-    assert len(found) == 11
+    assert len(found) == 12
     for name, builtin in found:
         assert issubclass(getattr(trivec, name), trivec.TrivecError)
         assert issubclass(getattr(trivec, name), getattr(builtins, builtin))

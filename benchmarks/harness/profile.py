@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from unittest import mock
 
 import numpy as np
@@ -18,6 +18,7 @@ from trivec._encoders.dense import DenseEncoder
 from trivec._engine.devices import CPU, HEAVY, Device
 from trivec._engine.session import Session
 from trivec._loading import open_model
+from trivec._loading.load_keywords import Precision
 from trivec._model.manifest import EncoderSpec, Manifest
 from trivec._tokens.tokenizer import TextTokenizer
 
@@ -154,7 +155,7 @@ class Variant:
 
 def open_variant(folder: Path, precision: str, threads: int) -> Variant:
     """Open a variant on the CPU."""
-    encoder = trivec.load(folder, precision=precision, device="cpu", threads=threads)
+    encoder = trivec.load(folder, precision=cast("Precision", precision), device="cpu", threads=threads)
     description = main_encoder(encoder.manifest)
     files = [folder / ref.path for ref in description.variants[precision].files]
     return Variant(

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from trivec.compare import _metrics as metrics
+from trivec.compare import read_judged
+
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
@@ -48,17 +51,9 @@ def read(folder: Path) -> SciFact:
 
     A document is its title, a space and its abstract, as BEIR's models read it.
     """
-    corpus = list(_lines(folder / "corpus.jsonl"))
-    judgements: dict[str, dict[str, int]] = {}
-    for line in (folder / "qrels" / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]:
-        query, document, relevance = line.split("\t")
-        judgements.setdefault(query, {})[document] = int(relevance)
-    return SciFact(
-        documents={entry["_id"]: f"{entry['title']} {entry['text']}".strip() for entry in corpus},
-        abstracts={entry["_id"]: entry["text"] for entry in corpus},
-        queries={e["_id"]: e["text"] for e in _lines(folder / "queries.jsonl") if e["_id"] in judgements},
-        judgements=judgements,
-    )
+    judged = read_judged(folder)
+    abstracts = {entry["_id"]: entry["text"] for entry in _lines(folder / "corpus.jsonl")}
+    return SciFact(judged.documents, abstracts, judged.queries, judged.judgements)
 
 
 def _lines(path: Path) -> Iterable[dict[str, Any]]:
@@ -118,27 +113,12 @@ def texts_of(data: Path | None, counts: tuple[int, int, int]) -> dict[str, list[
 
 
 def ndcg(scores: Floats, gains: npt.NDArray[np.int64], k: int = 10) -> Doubles:
-    """Normalized discounted cumulative gain at `k` of each query, as trec_eval's ndcg_cut.
+    """(Q,) nDCG at `k` of ranking by scores (Q, N), the higher the better, judged by gains (Q, N), 0 for none.
 
-    A hit at rank r counts its relevance / log2(r + 1); the sum is divided by that of the best possible ranking
-    (Jarvelin and Kekalainen, "Cumulated gain-based evaluation of IR techniques", 2002). Of equal scores the earlier
-    document comes first.
-
-    Args:
-        scores: (Q, N), higher is better.
-        gains: (Q, N) relevance, 0 for none.
-        k: ranks that count.
-
-    Returns:
-        (Q,) between 0 and 1; 0 for a query to which nothing is relevant.
+    Of equal scores the earlier document comes first.
     """
-    depth = min(k, scores.shape[1])
-    discounts = 1 / np.log2(np.arange(2, depth + 2))  # (k,)
-    top = np.argsort(-scores, axis=1, kind="stable")[:, :depth]  # (Q, k)
-    reached = np.take_along_axis(gains, top, axis=1) @ discounts  # (Q,)
-    ideal = -np.sort(-gains, axis=1)[:, :depth] @ discounts  # (Q,)
-    found: Doubles = np.divide(reached, ideal, out=np.zeros_like(reached), where=ideal > 0)
-    return found
+    top = np.argsort(-scores, axis=1, kind="stable")[:, :k]  # (Q, k)
+    return metrics.ndcg(np.take_along_axis(gains, top, axis=1), gains, k)
 
 
 def cosine_ndcg(queries: Floats, documents: Floats, gains: npt.NDArray[np.int64]) -> Doubles:
@@ -153,13 +133,6 @@ def cosines(a: Floats, b: Floats) -> Doubles:
     x, y = a.astype(np.float64), b.astype(np.float64)
     found: Doubles = (x * y).sum(1) / (np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
     return found
-
-
-def interval(values: Doubles, resamples: int = 10_000) -> tuple[float, float]:
-    """The middle 95 % of the mean of values (N,) over resamples with replacement."""
-    rows = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))  # (R, N)
-    low, high = np.percentile(values[rows].mean(1), (2.5, 97.5))
-    return float(low), float(high)
 
 
 # ---- from the Hub --------------------------------------------------------------------------------------------------

@@ -62,7 +62,9 @@ def ensure(name: str, folder: Path) -> Path:
     Raises:
         Failed: it cannot be made.
     """
-    venv, wanted, constraints = folder / name, requirements(name), ROOT / "scripts/constraints.txt"
+    # A peer has versions of its own, which what trivec is tested with would contradict; torch is the same for all.
+    constraints = ROOT / "scripts" / ("constraints.txt" if name.partition("-")[0] == "trivec" else "constraints.in")
+    venv, wanted = folder / name, requirements(name)
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     state = hashlib.sha256("\n".join([*wanted, constraints.read_text(encoding="utf-8")]).encode()).hexdigest()
     marker = venv / ".bench-state"

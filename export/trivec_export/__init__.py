@@ -9,11 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trivec._errors import MissingExtraError
+from trivec._system.switches import is_on
 
 __all__ = ["export"]
 
 # onnxruntime's wheels since 1.31 send telemetry unless told otherwise before they are loaded. What a user set stays.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# What trivec.load understands, transformers does not: it asks the Hub for code that a checkpoint names elsewhere.
+if is_on("TRIVEC_OFFLINE"):
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# torch's threads wait by spinning: beside other work an export takes twice the CPU seconds. Read as torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _PACKAGES = ("torch", "transformers", "optimum", "onnx", "onnxscript", "safetensors", "requests")
 
@@ -30,6 +36,8 @@ def export(
     token: str | bool | None = None,
     max_texts: int | None = None,
     tasks: Sequence[str] | None = None,
+    name: str | None = None,
+    version: str | None = None,
     quiet: bool = False,
 ) -> Path:
     """Export a checkpoint to a model folder that `trivec.load` runs without torch.
@@ -48,6 +56,9 @@ def export(
             for models so large that all of them take hours. At least 64.
         tasks: of a checkpoint with an adapter for each task (Jina v3), the tasks to export; None: all. Each has a graph
             of its own.
+        name: what you call the model, up to 100 letters; None: nothing but its source's name. Like the version, it
+            stands in the manifest and decides nothing.
+        version: which one of that name this is, by your own count.
         quiet: print nothing.
 
     Returns:
@@ -76,6 +87,8 @@ def export(
             token=token,
             max_texts=max_texts,
             tasks=None if tasks is None else tuple(tasks),
+            name=name,
+            version=version,
         ),
         quiet=quiet,
     )

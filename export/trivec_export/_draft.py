@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -17,7 +16,7 @@ from trivec._errors import ModelFormatError
 from trivec._gate.texts import Text
 from trivec._model.checkpoint import Checkpoint
 from trivec._model.integrity import describe
-from trivec._model.manifest import ROWS, EncoderSpec, Multi, Route
+from trivec._model.manifest import EncoderSpec, Multi, Route
 from trivec._model.modules import TEXT_FEATURES, TransformerSpec
 from trivec._tokens.tokenizer import TextTokenizer
 from trivec._vectors.arrays import Floats, normalize
@@ -27,7 +26,7 @@ from trivec_export._checkpoint.published import gte
 from trivec_export._checkpoint.published.layouts import convert, is_published
 from trivec_export._checkpoint.template import read_template
 from trivec_export._checkpoint.tokenizer import read_tokenizer, save_tokenizer, token_ids
-from trivec_export._graph.run import open_session
+from trivec_export._graph.run import GraphSession
 from trivec_export._reference.agreement import check_ids
 from trivec_export._reference.heads import (
     COLBERT_VECS,
@@ -129,7 +128,7 @@ def make_draft(
     first = {key: route for route, key in {route: key for key, route in reversed(routes.items())}.items()}
     calibration, verification = (_tokenize(TextTokenizer(folder / path, encoder), part) for part in texts)
     used = ("the token classifier",) if checkpoint.family == "mgte" else ()
-    notes = [f"not used: {what}" for what in left_out if not what.startswith(used)]
+    notes = [f"not used: {what}" for what in left_out if not what.startswith(used)] + _beyond(tokenizer, model)
     if library is None:
         listed = [text.text for text in verification.texts]
         check_ids(listed, verification.ids, token_ids(tokenizer, listed), "AutoTokenizer")
@@ -143,26 +142,12 @@ def make_draft(
     found = {}
     for route in [route for route in first.values() if route.gives_dense]:
         alone = dataclasses.replace(route, sparse=None, multi=None)
-        pipeline = pipeline_of(encoder, _GraphSession(graph), head.outputs[0], alone, arrays)
+        pipeline = pipeline_of(encoder, GraphSession(graph), head.outputs[0], alone, arrays)
         found[route] = _ranges(cast("Floats", vectors(pipeline, calibration.ids)[0].dense))
     ranges = {key: found[route] for key, route in routes.items() if route in found}
     return Draft(
         name, encoder, routes, verification, calibration, taken.vectors, ranges, graph, taken.prompted, tuple(notes)
     )
-
-
-class _GraphSession:
-    """The traced graph in the place of a session of the runtime, before it is a file."""
-
-    layout = ROWS
-
-    def __init__(self, graph: onnx.ModelProto) -> None:
-        self._session = open_session(graph)
-
-    def run_all(self, ids: npt.NDArray[np.int64], outputs: Sequence[str]) -> list[npt.NDArray[np.float32]]:
-        """Rows of equal length (B, S) to some of the graph's outputs, float32."""
-        made: list[npt.NDArray[np.float32]] = self._session.run(list(outputs), {"input_ids": ids})
-        return made
 
 
 def _load(place: Path, spec: TransformerSpec, adapter: str | None, out: Path, *, trust_remote_code: bool) -> Loaded:
@@ -228,6 +213,19 @@ def _complete(route: Route, head: Head, tokenizer: PreTrainedTokenizerBase) -> R
     if isinstance(head, Hybrid) and head.colbert_linear is not None:
         multi = Multi(COLBERT_VECS, head.colbert_linear.out_features)
     return dataclasses.replace(route, sparse=sparse, multi=multi)
+
+
+def _beyond(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[str]:
+    """A note where the tokenizer has more tokens than the model: with one of them a text cannot be encoded."""
+    rows = getattr(model, "text_model", model).get_input_embeddings().num_embeddings
+    beyond = sorted((number, token) for token, number in tokenizer.get_vocab().items() if number >= rows)
+    if not beyond:
+        return []
+    number, token = beyond[0]
+    said = (
+        f"the tokenizer has {len(beyond)} tokens for which the model's table of {rows} has no row, the first {token!r}"
+    )
+    return [f"{said} ({number}): a text with one of them is an error"]
 
 
 def _tokenize(tokenizer: TextTokenizer, texts: Sequence[Text]) -> Tokenized:

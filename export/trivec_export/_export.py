@@ -19,6 +19,7 @@ from trivec._vectors.arrays import Floats
 from trivec_export._checkpoint.adapters import AdapterFolder
 from trivec_export._checkpoint.fetch import Fetched, fetch
 from trivec_export._checkpoint.kinds import refuse_other_kinds
+from trivec_export._checkpoint.pooling import assumed_pooling, pooling_line
 from trivec_export._checkpoint.published.layouts import is_published
 from trivec_export._checkpoint.query_table import Table, make_table
 from trivec_export._checkpoint.tasks import split_tasks
@@ -34,7 +35,7 @@ from trivec_export._gate.texts import calibration_texts, sample
 from trivec_export._gate.verify import check_tables, verify
 from trivec_export._progress import Progress
 from trivec_export._reference.library import Library, reference_name
-from trivec_export._request import FAMILIES, MIN_TEXTS, Request, Verdicts
+from trivec_export._request import FAMILIES, LONGEST, MIN_TEXTS, Request, Verdicts
 from trivec_export._variants.write import EMULATED, Written, write_variant
 
 _TESTED = {"torch": (2, 13), "transformers": (5, 24)}
@@ -59,7 +60,10 @@ def run(request: Request, *, quiet: bool) -> Path:
         own_code = request.trust_remote_code or is_published(read_object(source, "config.json"))
         checkpoint = read_checkpoint(source, request.family, name=fetched.name, own_code=own_code)
         checkpoint, adapters = split_tasks(checkpoint, fetched.folder, request.tasks)
-    progress.say(_family_line(checkpoint))
+    progress.say(f"family: {checkpoint.family}, {checkpoint.why}")
+    assumed = assumed_pooling(source, checkpoint)
+    if assumed is not None:
+        progress.say(pooling_line(checkpoint, assumed))
     library = _library(fetched, checkpoint, adapters, request)
     progress.say(f"reference: {reference_name(checkpoint, library)}")
     arrays = _step_arrays(fetched.folder, checkpoint.routes.values())
@@ -85,7 +89,7 @@ def run(request: Request, *, quiet: bool) -> Path:
             written[name] = {}
             for precision in request.precisions:
                 with progress.step(f"write {precision}{of}"):
-                    written[name][precision] = write_variant(folder, part, precision)
+                    written[name][precision] = write_variant(folder, part, precision, arrays)
                 if precision == "fp16":
                     progress.say(f"graph for CUDA{of}: {cuda_line(written[name][precision])}")
             parts[name] = part = part.without_graph()
@@ -93,7 +97,7 @@ def run(request: Request, *, quiet: bool) -> Path:
         arrays |= {f"{name}.weights": table.weights for name, table in tables.items()}
         variants = {name: {p: w.variant for p, w in have.items()} for name, have in written.items()}
         named = reference_name(checkpoint, library)
-        manifest = manifest_of(request, fetched, checkpoint, folder, parts, tables, arrays, named)
+        manifest = manifest_of(request, fetched, checkpoint, folder, parts, tables, arrays, named, assumed)
         verdicts = _verify_all(folder, manifest, parts, variants, progress)
         if library is not None and checkpoint.has_modules:
             check_tables(folder, manifest, tables, library, verification)
@@ -139,6 +143,9 @@ def _check(request: Request) -> None:
         raise InputError(f"family {request.family!r} is not one of {', '.join(FAMILIES)}.")
     if request.max_texts is not None and request.max_texts < MIN_TEXTS:
         raise InputError(f"max_texts must be at least {MIN_TEXTS}, got {request.max_texts}: fewer prove nothing.")
+    for what, value in {"name": request.name, "version": request.version}.items():
+        if value is not None and not (isinstance(value, str) and value.isprintable() and 0 < len(value) <= LONGEST):
+            raise InputError(f"{what} {value!r}: expected 1 to {LONGEST} letters, digits and signs in one line.")
     unknown = [p for p in request.precisions if p not in PRECISIONS]
     if unknown or not request.precisions:
         raise InputError(f"precision {','.join(request.precisions)!r}: expected some of {','.join(PRECISIONS)}.")
@@ -153,15 +160,6 @@ def _untested() -> list[str]:
             last = ".".join(map(str, tested))
             lines.append(f"{name} {version} is newer than {last}, which this was tested with: the gates decide")
     return lines
-
-
-def _family_line(checkpoint: Checkpoint) -> str:
-    """What the export takes the checkpoint for, and why."""
-    line = f"family: {checkpoint.family}, {checkpoint.why}"
-    if checkpoint.has_modules or checkpoint.family != "dense":
-        return line
-    mode = next(iter(checkpoint.routes.values())).pooling
-    return f"family: dense, {'+'.join(mode.modes) if mode else ''} pooling, {checkpoint.why}"
 
 
 def _step_arrays(folder: Path, routes: Iterable[Route]) -> dict[str, Floats]:

@@ -1,9 +1,10 @@
 """What the exporter says while it works: a line a step on stderr, one table at the end on stdout."""
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+from trivec._system.streams import tell
 
 
 class Progress:
@@ -39,4 +40,4 @@ class Progress:
 
     def _print(self, text: str, end: str = "\n") -> None:
         if not self.quiet:
-            print(text, end=end, file=sys.stderr, flush=True)
+            tell(text, end=end)

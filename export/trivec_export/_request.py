@@ -8,6 +8,8 @@ from trivec._model.families import exported_families
 
 FAMILIES = ("auto", *exported_families())
 MIN_TEXTS = 64
+LONGEST = 100
+"""Letters of a name or a version."""
 Verdicts = dict[str, dict[str, Check]]
 """By precision, then by encoder."""
 
@@ -26,3 +28,5 @@ class Request:
     token: str | bool | None
     max_texts: int | None = None
     tasks: tuple[str, ...] | None = None
+    name: str | None = None
+    version: str | None = None

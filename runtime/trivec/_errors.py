@@ -11,7 +11,8 @@
     ├── TruncationError(ValueError)          a text is longer than the model reads, with on_overflow="error"
     ├── GateError(RuntimeError)              an exported variant is not faithful to the reference
     ├── WorkerError(RuntimeError)            a process of a pool died
-    └── BusyError(RuntimeError)              too many texts wait already
+    ├── BusyError(RuntimeError)              too many texts wait already
+    └── ServiceError(RuntimeError)           a hosted service refused, failed, or gave no vectors
 
 Each has a builtin parent as well, so `except FileNotFoundError` works as people expect. A message says
 what came, what was expected, and what to type next.
@@ -64,3 +65,31 @@ class WorkerError(TrivecError, RuntimeError):
 
 class BusyError(TrivecError, RuntimeError):
     """More texts wait for a Batcher than it was told to let wait."""
+
+
+class ServiceError(TrivecError, RuntimeError):
+    """A hosted service refused a request, failed, or answered with something else than it should.
+
+    Attributes:
+        provider: whose service, such as "openai".
+        status: the HTTP status; None where none came.
+        code: the service's own code; None where it gave none.
+        request_id: what the service's support asks for; None where it gave none.
+        retry_after: seconds after which it wants to be asked again; None where it did not say.
+        done: how many texts of the call, from the first on, were answered before.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str = "",
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        done: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.provider, self.status, self.code = provider, status, code
+        self.request_id, self.retry_after, self.done = request_id, retry_after, done

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from trivec._errors import GateError, MissingExtraError, ModelNotFoundError
 from trivec._model.checkpoint import read_checkpoint
+from trivec._model.derived import check_pooling
 from trivec._model.find import find
-from trivec._model.hub import Repository
+from trivec._model.hub import Repository, never_asked
 from trivec._model.json_files import read_object
 from trivec._model.manifest import FILE_NAME
 from trivec._model.source import Folder, Source
@@ -33,6 +34,8 @@ def export(
     token: str | bool | None = None,
     max_texts: int | None = None,
     tasks: Sequence[str] | None = None,
+    name: str | None = None,
+    version: str | None = None,
     quiet: bool = False,
 ) -> Path:
     """Export a checkpoint to a model folder; needs `trivec[export]`. See `trivec_export.export`."""
@@ -53,6 +56,8 @@ def export(
             token=token,
             max_texts=max_texts,
             tasks=tasks,
+            name=name,
+            version=version,
             quiet=quiet,
         )
     except MissingExtraError:
@@ -68,15 +73,23 @@ def missing_packages() -> list[str]:
     return missing()
 
 
-def exported(source: Source, *, revision: str | None) -> Source:
-    """The source itself where it has graphs or needs none, else its export in `TRIVEC_HOME`, made on the first call."""
+def exported(source: Source, *, pooling: str | None = None, local_files_only: bool = False) -> Source:
+    """The source itself where it has graphs or needs none, else its export in `TRIVEC_HOME`, made on the first call.
+
+    With `local_files_only` the exporter does not ask the Hub either.
+
+    Raises:
+        InputError: a pooling is asked for that is not the one that an export has.
+    """
     if source.file(FILE_NAME) is not None or static_spec(source) is not None or _has_graphs(source):
         return source
+    check_pooling(source, read_checkpoint(source).routes, pooling)
     folder = home() / "exports" / _slug(source)
     if not (folder / FILE_NAME).exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            export(source.name, folder, revision=source.revision if isinstance(source, Repository) else revision)
+            with never_asked(local_files_only):
+                export(source.name, folder, revision=source.revision if isinstance(source, Repository) else None)
         except GateError as error:
             if not (folder / FILE_NAME).exists():
                 raise
@@ -102,5 +115,5 @@ def _slug(source: Source) -> str:
         root = Path(source.name)
         stats = [(name, (root / name).stat()) for name in source.names()]
         state = repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-    digest = hashlib.sha256(f"{source.name}\n{state}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(os.fsencode(f"{source.name}\n{state}")).hexdigest()[:16]
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', source.name).strip('-')[-60:]}-{digest}"

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import gpu_check
 from benchmarks.harness import machine, profile
 from benchmarks.harness.models import MINILM, Model, checked_models
 from benchmarks.harness.scifact import texts_of
 from benchmarks.harness.venvs import ROOT, Failed
 
 import trivec
-from benchmarks import gpu_check
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 SMI = """#!/bin/sh

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from benchmarks import models
 from benchmarks.harness.scifact import read
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
@@ -11,7 +12,6 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from tests.support.architectures import make
 from tests.support.save_model import save_model
 
-from benchmarks import models
 from trivec._model import manifest_file
 
 

@@ -18,6 +18,7 @@ from tests.support.architectures import make
 
 import trivec
 from trivec_export import _export, _request
+from trivec_export._checkpoint.fetch import fetch
 from trivec_export._variants import write
 from trivec_export._variants.int8.quantize import Quantized
 
@@ -41,6 +42,13 @@ def test_an_output_folder_that_cannot_be_written(bert: Path, tmp_path: Path) -> 
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(trivec.InputError, match="cannot be written"):
         trivec.export(bert, tmp_path / "file" / "out")
+
+
+def test_a_checkpoint_whose_name_the_locale_cannot_read(bert: Path, tmp_path: Path) -> None:
+    """Python keeps such a name's bytes as surrogates, which no file in UTF-8 can hold."""
+    bert.rename(tmp_path / "检索")
+    unread = tmp_path / "检索".encode().decode("ascii", "surrogateescape")
+    assert fetch(str(unread), revision=None, token=None, with_code=False).name == "检索"
 
 
 def test_a_disk_that_fills_up(bert: Path, tmp_path: Path) -> None:

@@ -248,7 +248,15 @@ def test_no_file_of_another_kind_is_in_the_folder(minilm: Path) -> None:
     found = {p.relative_to(minilm).as_posix() for p in minilm.rglob("*") if p.is_file()}
     graphs = {f"onnx/model{s}.onnx{d}" for s in ("", "_fp16", "_int8") for d in ("", ".data")}
     graphs.add("onnx/model_fp16_cuda.onnx")  # over the weights of model_fp16.onnx
-    assert found == {"trivec.json", "tokenizer.json", "arrays.npz", "REPORT.md", "README.md", *graphs}
+    assert found == {
+        "trivec.json",
+        "tokenizer.json",
+        "arrays.npz",
+        "REPORT.md",
+        "README.md",
+        "SOURCE_README.md",
+        *graphs,
+    }
 
 
 def test_exporting_is_quiet_and_ends_in_a_table(minilm_checkpoint: Path, tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from tests.support.architectures import make
+from tests.support.hub import Hub, files_of
 
 import trivec
 from trivec._gate.checks import Check
+from trivec._loading.load_keywords import Precision
 from trivec._model import manifest_file
 from trivec_export._folder.card import render
 
@@ -43,6 +46,26 @@ def test_a_hub_reads_it(exported: Path) -> None:
     for precision in ("fp32", "int8"):
         gate = manifest_file.read(exported).encoders["main"].variants[precision].gate or {}
         assert f"| {precision} | {gate['cosine_min']:.6f} |" in card.text
+
+
+def test_an_uploaded_folder_loads_by_its_name(exported: Path, hub: Hub, tmp_path: Path) -> None:
+    """All that `hf upload FOLDER REPO` sends lies there; what the chosen variant reads is fetched, and no more."""
+    uploaded = files_of(exported)
+    assert {"README.md", "REPORT.md", "onnx/model.onnx", "onnx/model_int8.onnx"} <= set(uploaded)
+    hub.add("lab/card", uploaded)
+    texts = ["the cat sat", "a red boat"]
+    others: dict[Precision, str] = {"int8": "fp32", "fp32": "int8"}
+    for precision, other in others.items():
+        hub.log.clear()
+        with trivec.load("lab/card", precision=precision, device="cpu", cache_dir=tmp_path / precision) as encoder:
+            vectors = encoder.encode(texts)
+        with trivec.load(exported, precision=precision, device="cpu") as encoder:
+            np.testing.assert_array_equal(vectors, encoder.encode(texts))
+        variants = manifest_file.read(exported).encoders["main"].variants
+        fetched = set(hub.files())
+        assert {ref.path for ref in variants[precision].files} <= fetched
+        assert not fetched & {ref.path for ref in variants[other].files}
+        assert not fetched & {"README.md", "REPORT.md"}
 
 
 @pytest.mark.parametrize("stated", [None, "no front matter", "---\nlicense: [unclosed\n---\n"])

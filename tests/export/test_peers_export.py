@@ -36,6 +36,7 @@ from trivec._cli.main import main
 from trivec._engine.session import Session
 from trivec._gate.figures import BOUNDS, Bounds
 from trivec._gate.texts import verification_texts
+from trivec._loading.load_keywords import Precision
 
 LENGTH = 24  # tokens that the tuned model reads; its BERT has 128 positions
 PROMPTS = {"query": "query: ", "document": "passage: "}
@@ -77,7 +78,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     ]
     model = SentenceTransformer(modules=modules, device="cpu", prompts=PROMPTS)
     saved = save_model(model, work / "saved")
-    links = work / "snapshot"
+    links = work / "snapshots" / "main"
     for index, path in enumerate(p for p in saved.rglob("*") if p.is_file()):
         blob, link = work / "blobs" / str(index), links / path.relative_to(saved)
         for place in (blob, link):
@@ -304,7 +305,8 @@ def test_row_17_the_folder_holds_its_weights_itself(tuned: Tuned, tmp_path: Path
     """17: weights beside a graph that are lost when it is saved, and links of the Hub's cache that are refused."""
     files = [path for path in tuned.folder.rglob("*") if not path.is_dir()]
     assert [path.name for path in files if path.is_symlink()] == []  # the checkpoint was nothing but links
-    for precision, name in (("fp32", "model.onnx"), ("int8", "model_int8.onnx")):
+    graphs: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
+    for precision, name in graphs.items():
         graph = onnx.load(tuned.folder / "onnx" / name, load_external_data=False).graph
         places = {
             entry.value

@@ -11,6 +11,8 @@ import pytest
 import trivec
 
 HEAVY = {"torch", "transformers", "optimum", "scipy", "onnx", "onnxruntime", "huggingface_hub", "trivec_export"}
+HEAVY |= {"httpx2"}  # of trivec.hosted alone
+HEAVY |= {"starlette", "uvicorn", "httptools", "orjson", "msgspec", "prometheus_client"}  # of trivec.server
 
 
 def python(code: str, *arguments: str) -> str:
@@ -69,6 +71,7 @@ def test_every_error_has_a_builtin_parent() -> None:
         trivec.ModelNotFoundError: FileNotFoundError,
         trivec.NonFiniteError: ArithmeticError,
         trivec.ProviderError: RuntimeError,
+        trivec.ServiceError: RuntimeError,
         trivec.TruncationError: ValueError,
         trivec.WorkerError: RuntimeError,
     }
@@ -135,3 +138,48 @@ except trivec.MissingExtraError as error:
         "convert_to_tensor=True and convert_to_numpy=False give torch tensors, and torch is not installed. Leave both "
         "at their defaults for numpy arrays, or type: pip install torch"
     )
+
+
+def test_without_what_hosted_models_need() -> None:
+    code = """
+import sys
+sys.modules["httpx2"] = None  # as where it is not installed
+import trivec
+from trivec.integrations.milvus import OpenAIEmbeddingFunction
+try:
+    OpenAIEmbeddingFunction(api_key="x")
+except trivec.MissingExtraError as error:
+    print(error)
+"""
+    said = python(code).strip()
+    assert said.startswith("trivec.hosted needs httpx2 (")
+    assert said.endswith('Type: pip install "trivec[hosted]"')
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn", "httptools", "orjson", "msgspec", "prometheus_client"])
+def test_without_what_a_server_needs(package: str) -> None:
+    code = """
+import sys
+sys.modules[sys.argv[1]] = None
+import trivec
+try:
+    import trivec.server
+except trivec.MissingExtraError as error:
+    print(error)
+"""
+    said = python(code, package).strip()
+    assert said.startswith("trivec.server needs packages of its own (")
+    assert said.endswith('Type: pip install "trivec[serve]"')
+
+
+def test_a_server_needs_what_its_extra_brings_and_a_command_line_none_of_it(tiny_folder: Path) -> None:
+    code = """
+import json, sys, trivec.server
+trivec.server.app({"tiny": trivec.load(sys.argv[1], device="cpu", threads=1)})
+print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))
+"""
+    loaded = set(json.loads(python(code, str(tiny_folder))))
+    assert {"starlette", "orjson", "msgspec"} <= loaded
+    assert loaded.isdisjoint({"torch", "transformers", "fastapi", "pydantic", "httpx", "httpx2", "scipy"})
+    code = "import sys, trivec._cli.arguments; trivec._cli.arguments.parser(); print(*sys.modules)"
+    assert {"starlette", "uvicorn", "msgspec", "orjson", "prometheus_client"}.isdisjoint(python(code).split())

@@ -109,8 +109,16 @@ class Chromium:
         message: dict[str, Any] = json.loads(first)
         return message
 
-    def open(self, path: Path, *, width: int = 1200, height: int = 800, dark: bool = False) -> "Page":
-        """A file in a tab of its own, when its script has run."""
+    def open(
+        self,
+        place: Path | str,
+        *,
+        width: int = 1200,
+        height: int = 800,
+        dark: bool = False,
+        ready: str = "globalThis.trivecMap !== undefined",
+    ) -> "Page":
+        """A file or an address in a tab of its own, when `ready` is true."""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session, target)
@@ -118,8 +126,8 @@ class Chromium:
             page.send(f"{domain}.enable")
         page.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         page.dark(dark)
-        page.send("Page.navigate", url=path.resolve().as_uri())
-        page.wait("globalThis.trivecMap !== undefined")
+        page.send("Page.navigate", url=place if isinstance(place, str) else place.resolve().as_uri())
+        page.wait(ready)
         return page
 
 
@@ -141,6 +149,13 @@ class Page:
         """The parameters of the events of these names so far."""
         ours = (event for event in self._browser.events if event.get("sessionId") == self._session)
         return [event["params"] for event in ours if event["method"] in methods]
+
+    def take(self, *methods: str) -> list[dict[str, Any]]:
+        """The same, and forget them."""
+        found = self.events(*methods)
+        kept = [e for e in self._browser.events if e.get("sessionId") != self._session or e["method"] not in methods]
+        self._browser.events[:] = kept
+        return found
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression of JavaScript; of a promise what it comes to."""
@@ -190,12 +205,12 @@ class Page:
         for kind in ("mousePressed", "mouseReleased"):
             self.mouse(kind, place, button="left", clickCount=1)
 
-    def key(self, name: str, text: str = "") -> None:
-        """Press a key and release it."""
-        codes = {"Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39}
+    def key(self, name: str, text: str = "", modifiers: int = 0) -> None:
+        """Press a key and release it; modifiers are 2 for Control, 8 for Shift."""
+        codes = {"Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9}
         code = {"windowsVirtualKeyCode": codes[name]} if name in codes else {}
-        self.send("Input.dispatchKeyEvent", type="keyDown", key=name, text=text, **code)
-        self.send("Input.dispatchKeyEvent", type="keyUp", key=name, **code)
+        self.send("Input.dispatchKeyEvent", type="keyDown", key=name, text=text, modifiers=modifiers, **code)
+        self.send("Input.dispatchKeyEvent", type="keyUp", key=name, modifiers=modifiers, **code)
 
     def type(self, text: str) -> None:
         """Text into what has the focus."""

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 
 from trivec._errors import ModelFormatError, ModelNotFoundError
 from trivec._model.source import Folder
-from trivec_export._checkpoint.fetch import fetch
+from trivec_export._checkpoint.fetch import Fetched, fetch
 from trivec_export._checkpoint.published.common import is_number
 from trivec_export._checkpoint.weights import read_pickle
 
@@ -83,12 +83,12 @@ class AdapterFolder(Folder):
         found = super().file(path)
         place = (self.root / path).parent
         if found is None and Path(path).name == "config.json" and (place / CONFIG).is_file():
-            return Folder(base_of(place, token=self._token)).file("config.json")
+            return Folder(base_of(place, token=self._token).folder).file("config.json")
         return found
 
 
-def base_of(folder: Path, *, token: str | bool | None = None) -> Path:
-    """The folder of the model that an adapter was made for: what adapter_config.json names, as PEFT finds it.
+def base_of(folder: Path, *, token: str | bool | None = None) -> Fetched:
+    """The model that an adapter was made for: what adapter_config.json names, as PEFT finds it.
 
     Raises:
         ModelFormatError: adapter_config.json names none.
@@ -100,13 +100,13 @@ def base_of(folder: Path, *, token: str | bool | None = None) -> Path:
             f"{folder / CONFIG} names no base_model_name_or_path, expected the model it is made for."
         )
     try:
-        found = fetch(name, revision=None, token=token, with_code=False).folder
+        found = fetch(name, revision=None, token=token, with_code=False)
     except ModelNotFoundError as error:
         raise ModelNotFoundError(
             f"{folder} is an adapter for {name!r}, which cannot be found: {error} Fetch that model, or write the path "
             f"of its folder into {CONFIG} (base_model_name_or_path)."
         ) from error
-    if found.resolve() == folder.resolve():
+    if found.folder.resolve() == folder.resolve():
         raise ModelFormatError(
             f"{folder / CONFIG} names its own folder as base_model_name_or_path. Put the base weights into a folder of "
             "their own, and name that."

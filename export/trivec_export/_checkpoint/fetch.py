@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trivec._errors import ModelNotFoundError
+from trivec._model.checkpoint import HEADS
 from trivec._model.find import find
 from trivec._model.hub import Repository
 from trivec._model.source import Folder
+from trivec._system.native_text import argument_text
 
+CARD = "README.md"
 _FOREIGN = ("tf_model.h5", "flax_model.msgpack", "rust_model.ot", ".gguf", ".ckpt.index")
 _SMALL = (".json", ".txt", ".model", ".jinja")
 
@@ -18,12 +21,15 @@ class Fetched(NamedTuple):
     folder: Path
     name: str
     revision: str | None
+    files: tuple[str, ...] = ()
+    """Those that an export reads, by their paths in the folder."""
 
 
 def fetch(model: str, *, revision: str | None, token: str | bool | None, with_code: bool) -> Fetched:
-    """A folder as it is; of a repository, the JSON files, the tokenizer and one form of the weights.
+    """The JSON files, the tokenizer, the card and one form of the weights; of a folder, where it is.
 
     Raises:
+        ModelFormatError: a file of the folder is a link that leads out of it.
         ModelNotFoundError: there is no such folder or repository, or it has no weights.
     """
     source = find(model, revision=revision, token=token)
@@ -42,18 +48,14 @@ def fetch(model: str, *, revision: str | None, token: str | bool | None, with_co
             f"{source.name} holds no weights (model.safetensors or pytorch_model.bin). Expected a transformers or "
             "sentence-transformers checkpoint."
         )
-    if isinstance(source, Folder):
-        return Fetched(source.root, source.root.resolve().name, None)
     folders = {str(Path(n).parent) for n in weights}
-    wanted = [n for n in names if n.endswith(_SMALL) or n == "README.md" or (with_code and n.endswith(".py"))]
+    wanted = [n for n in names if n.endswith(_SMALL) or n in (CARD, *HEADS) or (with_code and n.endswith(".py"))]
     wanted += weights + [n for n in pickles if str(Path(n).parent) not in folders]
-    root = None
-    for name in wanted:
-        if "onnx/" in name or "openvino/" in name:
-            continue
-        path = source.file(name)
-        if path is not None and root is None:
-            root = path.parents[name.count("/")]
-    if root is None or not isinstance(source, Repository):
+    wanted = [n for n in wanted if "onnx/" not in n and "openvino/" not in n]
+    found = {name: path for name in wanted if (path := source.file(name)) is not None}
+    if isinstance(source, Folder):
+        return Fetched(source.root, argument_text(source.root.name), None, tuple(found))
+    if not found or not isinstance(source, Repository):
         raise ModelNotFoundError(f"{source.name}: none of its files can be fetched.")
-    return Fetched(root, source.name, source.revision)
+    name, path = next(iter(found.items()))
+    return Fetched(path.parents[name.count("/")], source.name, source.revision, tuple(found))

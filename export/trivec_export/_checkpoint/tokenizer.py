@@ -14,6 +14,7 @@ from trivec._gate.texts import verification_texts
 from trivec._model.json_files import read_object
 from trivec._model.modules import NO_LIMIT, TransformerSpec
 from trivec._model.source import Folder
+from trivec._system.native_text import native_path
 from trivec_export._temporary import quiet
 
 _FILE, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
@@ -136,7 +137,7 @@ def _check_overruled(place: Path, tokenizer: PreTrainedTokenizerBase, settings: 
     path = place / _FILE
     if not path.is_file():
         return
-    own = Tokenizer.from_file(str(path))
+    own = Tokenizer.from_file(native_path(path))
     own.no_padding()
     own.no_truncation()
     for text in (text.text for text in verification_texts()):

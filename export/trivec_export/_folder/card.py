@@ -11,9 +11,12 @@ from huggingface_hub.repocard import metadata_load
 from trivec._gate.checks import Check
 from trivec._model.families import FAMILIES
 from trivec._model.manifest import Manifest
+from trivec_export._checkpoint.fetch import CARD
 from trivec_export._folder.report import FILE_NAME as REPORT
 
-FILE_NAME = "README.md"
+FILE_NAME = CARD
+SOURCE_CARD = "SOURCE_README.md"
+"""The checkpoint's own card in a model folder, where README.md is the folder's."""
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _KEPT = ("license", "license_name", "license_link", "language", "datasets")
 """What a source's card says that holds for its export as well."""
@@ -34,19 +37,20 @@ def render(manifest: Manifest, checks: Mapping[str, Mapping[str, Check]], source
 
 def _metadata(manifest: Manifest, source: Path) -> dict[str, Any]:
     name = str(manifest.source.get("name"))
-    stated = _stated(source / FILE_NAME)
+    said = stated(source)
     found: dict[str, Any] = {"library_name": "trivec"}
     if _REPOSITORY.fullmatch(name):
         found |= {"base_model": name, "base_model_relation": "quantized"}
-    found |= {key: stated[key] for key in _KEPT if stated.get(key)}
+    found |= {key: said[key] for key in _KEPT if said.get(key)}
     found["pipeline_tag"] = _TASKS.get(manifest.family, "sentence-similarity")
     heads = FAMILIES[manifest.family].heads
     found["tags"] = ["onnx", "trivec", *heads, *manifest.precisions(), "embeddings"]
     return found
 
 
-def _stated(card: Path) -> dict[str, Any]:
-    """The metadata of a source's card; empty where it has none that can be read."""
+def stated(source: Path) -> dict[str, Any]:
+    """The metadata of the card in a checkpoint's folder; empty where it has none that can be read."""
+    card = source / CARD
     try:
         return metadata_load(card) or {} if card.is_file() else {}
     except Exception:  # noqa: BLE001 - whatever somebody's YAML raises: no export fails for a card
@@ -55,7 +59,8 @@ def _stated(card: Path) -> dict[str, Any]:
 
 def _lines(manifest: Manifest, checks: Mapping[str, Mapping[str, Check]]) -> Iterator[str]:
     name = manifest.source.get("name")
-    yield f"# {name} as ONNX graphs for trivec"
+    called = " ".join(filter(None, (manifest.name or str(name), manifest.version)))
+    yield f"# {called} as ONNX graphs for trivec"
     yield ""
     yield f"Exported with trivec {manifest.tools.get('trivec')}: {', '.join(manifest.precisions())}. Each variant"
     yield f"was compared with {manifest.source.get('reference')} on texts in 15 scripts, code and edge cases"
@@ -76,3 +81,5 @@ def _lines(manifest: Manifest, checks: Mapping[str, Mapping[str, Check]]) -> Ite
     yield "```"
     yield ""
     yield "Only the files of the variant that is loaded are fetched. Licence and languages are those of the source."
+    if manifest.card is not None:
+        yield f"[{SOURCE_CARD}]({SOURCE_CARD}) is the source's own card, as it is."

@@ -11,18 +11,19 @@ import numpy as np
 from trivec._errors import ModelFormatError
 from trivec._model import manifest_file
 from trivec._model.checkpoint import Checkpoint
-from trivec._model.integrity import describe
+from trivec._model.integrity import describe, sha256
 from trivec._model.manifest import FILE_NAME, FORMAT, EncoderSpec, Manifest, Variant
 from trivec._vectors.arrays import Floats
 from trivec_export._checkpoint.fetch import Fetched
 from trivec_export._checkpoint.query_table import Table
 from trivec_export._draft import Draft
+from trivec_export._folder.origins import command, copy_card, origins
 from trivec_export._gate.verify import record
 from trivec_export._request import Request, Verdicts
 
 _TOOLS = (
     *("trivec", "torch", "transformers", "sentence-transformers", "peft", "optimum"),
-    *("onnx", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy"),
+    *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "tokenizers", "numpy"),
 )
 _ARRAYS = "arrays.npz"
 
@@ -36,8 +37,9 @@ def manifest_of(
     tables: Mapping[str, Table],
     arrays: Mapping[str, Floats],
     reference: str,
+    assumed: str | None,
 ) -> Manifest:
-    """The manifest, as yet without variants; writes arrays.npz."""
+    """The manifest, as yet without variants; writes arrays.npz, and the checkpoint's card."""
     stored = dict(arrays)
     for part in parts.values():
         for route, (raw, unit) in part.ranges.items():
@@ -64,8 +66,15 @@ def manifest_of(
             "weights": "safetensors" if _has_safetensors(fetched, checkpoint) else "pytorch_model.bin",
             "calibration_texts": len(next(iter(parts.values())).calibration.texts),
             "own_calibration": request.calibration is not None,
+            **({} if request.calibration is None else {"calibration_sha256": sha256(request.calibration)}),
             "reference": reference,
+            **({} if assumed is None else {"pooling": assumed}),
         },
+        name=request.name,
+        version=request.version,
+        card=copy_card(fetched, folder),
+        origins=origins(fetched, checkpoint, request.token),
+        command=command(request, fetched),
         tools={name: version for name in _TOOLS if (version := _version(name))},
         format=FORMAT if any(part.encoder.template for part in parts.values()) else 1,
     )

@@ -1,10 +1,13 @@
 """REPORT.md: what a person wants to know of a model folder before trusting it."""
 
+import platform
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 from trivec._gate.checks import Check
 from trivec._gate.figures import HEADS, Bounds
 from trivec._model.manifest import Manifest
+from trivec._system.threads import default_threads
 from trivec_export._variants.int8.quantize import LayerReport
 from trivec_export._variants.write import Written
 
@@ -38,10 +41,15 @@ def _lines(
     revision = f", revision {source['revision']}" if source.get("revision") else ""
     yield f"# {source.get('name')}{revision}"
     yield ""
+    yield f"`{manifest.command}`"
+    yield ""
     yield f"Exported with {', '.join(f'{name} {version}' for name, version in manifest.tools.items())}."
+    yield f"Made on {datetime.now(UTC).date()}: {_machine()}. Equal exports differ in this line and in times alone."
     yield ""
     yield f"Reference: {source.get('reference')}, in float32, from the untouched checkpoint."
     yield ""
+    if "pooling" in source:
+        yield from (f"How token embeddings are pooled is {source['pooling']}.", "")
     yield "Every variant was run through trivec's runtime and compared with the reference on texts that never"
     yield "calibrate. fp16 was emulated on the CPU: a float32 graph that rounds every intermediate to half."
     if manifest.family != "dense":
@@ -60,6 +68,12 @@ def _lines(
         if "fp16" in by_precision:
             yield from _section(f"fp16{title}", _half(by_precision["fp16"].kept))
             yield from _section(f"fp16 for CUDA{title}", _cuda(by_precision["fp16"], failed=_failed(encoder, checks)))
+
+
+def _machine() -> str:
+    """What an export ran on, as far as its figures may depend on it."""
+    threads = default_threads().count
+    return f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {threads} threads"
 
 
 def _section(title: str, body: Sequence[str]) -> Iterator[str]:
@@ -88,6 +102,7 @@ def _variants(encoder: str, written: Mapping[str, Written], checks: Mapping[str,
                     f"{figures.top10_overlap:.4f}",
                     "" if figures.terms_overlap is None else f"{figures.terms_overlap:.4f}",
                     f"{figures.batch_diff:.1e}",
+                    "" if precision == "fp16" else f"{check.ms_per_text:.2f}",  # another graph stood for it
                     _verdict(check, precision),
                     _asked(HEADS[check.head][precision]),
                 ]
@@ -100,6 +115,7 @@ def _variants(encoder: str, written: Mapping[str, Written], checks: Mapping[str,
         "top-10 overlap",
         "top-32 terms",
         "alone vs batch",
+        "ms a text",
         "gate",
         "asked",
     ]

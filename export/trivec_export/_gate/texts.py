@@ -8,7 +8,7 @@ from trivec._system.text_files import open_texts
 
 
 def calibration_texts(path: Path | None = None) -> list[Text]:
-    """The shipped calibration texts, and those of a .txt, .jsonl or .csv file (column "text").
+    """The shipped calibration texts, and those of a .txt, .jsonl, .json, .csv or .tsv file (column "text").
 
     A text of the file that is a verification text as well is left out: it would prove nothing there.
 

@@ -68,7 +68,7 @@ def record(check: Check, status: str) -> dict[str, Any]:
             {
                 key: value
                 for key, value in other.record(status).items()
-                if key not in ("status", "device", "texts", "by_kind", "worst_text", "ms_per_text")
+                if key not in ("status", "device", "texts", "by_kind", "worst_text")
             }
             for other in check.others
         ]

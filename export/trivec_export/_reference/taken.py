@@ -124,23 +124,21 @@ def put_right(
     if padded_to is not None:
         what.append(f"texts are padded to the {padded_to} tokens that the model was trained on")
     limit = positions if positions is not None and (spec.max_seq_length or positions + 1) > positions else None
-    if not what:
-        if limit is not None:
-            library.put_right(spec, limit=limit)
-        return (f"texts are cut at the model's {limit} positions",) if limit is not None and spec.max_seq_length else ()
-    task = None if routes[0] == "default" else routes[0]
-    fitting = [
-        text.text for text, ids in zip(texts.texts, texts.ids, strict=True) if len(ids) < (limit or len(ids) + 1)
-    ]
-    some = fitting[:: max(1, len(fitting) // 32)]
-    before = library.vectors(some, library.ids(some, task), task).dense
-    library.put_right(spec, padded_to, limit)
-    after = library.vectors(some, library.ids(some, task), task).dense
     far = ""
-    if before is not None and after is not None:
-        found = cosine(before, after)
-        far = f"; the vectors of {NAME} as it is have cosines of {found.min():.4f} to {found.max():.4f} to these"
-    return (f"put right in the reference: {'; '.join(what)}{far}",)
+    if what:
+        task = None if routes[0] == "default" else routes[0]
+        fitting = [text.text for text, ids in zip(*texts, strict=True) if len(ids) < (limit or len(ids) + 1)]
+        some = fitting[:: max(1, len(fitting) // 32)]
+        before = library.vectors(some, library.ids(some, task), task).dense
+        library.put_right(spec, padded_to, limit)
+        after = library.vectors(some, library.ids(some, task), task).dense
+        if before is not None and after is not None:
+            found = cosine(before, after)
+            far = f"; the vectors of {NAME} as it is have cosines of {found.min():.4f} to {found.max():.4f} to these"
+    elif limit is not None:
+        library.put_right(spec, limit=limit)
+        what = [f"texts are cut at the model's {limit} positions"] if spec.max_seq_length else []
+    return (f"put right in the reference: {'; '.join(what)}{far}",) if what else ()
 
 
 def _some_prompts(prompts: Mapping[str, str]) -> list[str]:

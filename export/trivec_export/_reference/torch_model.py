@@ -12,7 +12,7 @@ from optimum.exporters.tasks import TasksManager
 from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, PretrainedConfig, PreTrainedModel
 
 from trivec._errors import ModelFormatError, ModelNotFoundError
-from trivec._model.modules import FEATURES, FILL_MASK, TEXT_FEATURES
+from trivec._model.modules import FEATURES, TEXT_FEATURES
 from trivec_export._checkpoint.adapters import CONFIG as ADAPTER
 from trivec_export._checkpoint.adapters import base_of
 from trivec_export._reference.accounted import check_missing, left_out
@@ -77,7 +77,7 @@ def load(
     }
     place = Path(folder)
     if (place / ADAPTER).is_file():
-        base = base_of(place, token=token)
+        base = base_of(place, token=token).folder
         made = load(
             base, task=task, trust_remote_code=trust_remote_code, model_kwargs=model_kwargs, config_kwargs=config_kwargs
         )
@@ -88,10 +88,16 @@ def load(
         # The Hub's conversion bot would be asked, in a thread, to turn a pickle into safetensors.
         swaps.environment("DISABLE_SAFETENSORS_CONVERSION", "1")
         config = _config(folder, {**hub, **(config_kwargs or {})})
+        if config.is_encoder_decoder and type(config) not in AutoModelForTextEncoding._model_mapping:
+            raise ModelFormatError(
+                f"{folder} is an encoder-decoder ({config.model_type}): sentence-transformers pools the states of its "
+                "decoder, and nothing says whether they were trained for that. Of encoder-decoders those are exported "
+                "whose encoder transformers loads alone (T5, mT5, UMT5). Use sentence-transformers for this model."
+            )
         given = {key: value for key, value in (model_kwargs or {}).items() if key not in _PRECISION}
         whole, info = _weights(folder, config, {**hub, **given}, task)
         whole.eval()
-        model = whole if task == FILL_MASK or not whole.config.is_encoder_decoder else whole.get_encoder()
+        model = whole.get_encoder() if whole.config.is_encoder_decoder else whole
         check_missing(whole, model, info["missing_keys"], str(folder), task)
         cut = "num_hidden_layers" in (config_kwargs or {})
         return Loaded(model, left_out(whole, model, info["unexpected_keys"], str(folder), cut=cut))

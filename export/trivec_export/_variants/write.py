@@ -1,7 +1,7 @@
 """The graphs of each precision, as files."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from trivec._model.derived import NEEDS
 from trivec._model.integrity import describe
 from trivec._model.manifest import Variant
 from trivec._pooling.dense import pool
+from trivec._vectors.arrays import Floats
 from trivec_export._draft import Draft
 from trivec_export._graph.run import skeleton
 from trivec_export._graph.save import save_graph
@@ -20,6 +21,7 @@ from trivec_export._graph.vocabulary_slices import chunk_pool
 from trivec_export._trace.trace import OPSET, PLAIN
 from trivec_export._variants.cuda.check import difference
 from trivec_export._variants.cuda.graph import CudaGraph, NoCudaGraph, cuda_graph
+from trivec_export._variants.faithful import is_faithful
 from trivec_export._variants.half import convert_half, emulate_half
 from trivec_export._variants.int8.quantize import LayerReport, quantize
 
@@ -49,8 +51,10 @@ class Written(NamedTuple):
         return max(integer, key=lambda layer: layer.error, default=None)
 
 
-def write_variant(folder: Path, part: Draft, precision: str) -> Written:
+def write_variant(folder: Path, part: Draft, precision: str, arrays: Mapping[str, Floats]) -> Written:
     """Convert a part's graph to a precision and write it, weights beside it, below `folder`.
+
+    `arrays` are the weights of the steps after pooling: what int8 is measured by has passed them.
 
     For fp16 a float32 graph that rounds as fp16 does is written below `folder / EMULATED`, for verification, and a
     graph for CUDA beside the fp16 one, where one can be made.
@@ -64,7 +68,10 @@ def write_variant(folder: Path, part: Draft, precision: str) -> Written:
         kinds = [text.kind for text in part.calibration.texts]
         pooling = next((route.pooling for route in part.routes.values() if route.pooling is not None), None)
         pooled = None if pooling is None else partial(pool, pooling=pooling)
-        quantized = quantize(part.graph, calibration, kinds, max_fp32_bytes=_MOST_FP32_BYTES, pool=pooled)
+        accept = partial(is_faithful, part=part, arrays=arrays, precision=precision)
+        quantized = quantize(
+            part.graph, calibration, kinds, max_fp32_bytes=_MOST_FP32_BYTES, pool=pooled, accept=accept
+        )
         variant = _write(folder, path, quantized.model, precision)
         return Written(dataclasses.replace(variant, rungs=_rungs(quantized.layers)), quantized.layers, [])
     half = convert_half(part.graph, calibration)

@@ -4,7 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from trivec._cli.load_options import load_options
 from trivec._errors import InputError
+from trivec._system.native_text import argument_text
 
 
 def run_export(args: argparse.Namespace) -> int:
@@ -20,6 +22,8 @@ def run_export(args: argparse.Namespace) -> int:
         trust_remote_code=args.trust_remote_code,
         max_texts=args.max_texts,
         tasks=args.tasks,
+        name=args.name,
+        version=args.version,
         quiet=args.quiet,
     )
     return 0
@@ -33,21 +37,35 @@ def run_encode(args: argparse.Namespace) -> int:
 
 def run_verify(args: argparse.Namespace) -> int:
     from trivec._gate.texts import Text
-    from trivec._gate.verify import report, verify
+    from trivec._gate.verify import engines, report, verify
     from trivec._system.text_files import open_texts
 
     texts = None
     if args.texts is not None:
         texts = [Text("user", text) for text in open_texts(str(args.texts), args.column).read()]
-    checks = verify(args.model, device=args.device, texts=texts, threads=args.threads)
+    checks = verify(args.model, device=args.device, texts=texts, threads=args.threads, expect=args.expect)
     print(report(checks))
+    print(engines(checks))
     return 1 if any(check.failed for check in checks) else 0
+
+
+def run_diff(args: argparse.Namespace) -> int:
+    from trivec._cli.diff import run
+
+    return run(args)
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    from trivec._cli.compare import run
+
+    return run(args)
 
 
 def run_info(args: argparse.Namespace) -> int:
     from trivec._inspect.info import info
 
-    print(info(args.model, revision=args.revision, as_json=args.json), end="")
+    given = {name: getattr(args, name) for name in ("revision", "file_name", "pooling", "expect", "fingerprints")}
+    print(info(args.model, **given, as_json=args.json), end="")
     return 0
 
 
@@ -55,16 +73,14 @@ def run_doctor(args: argparse.Namespace) -> int:
     from trivec._inspect.doctor import doctor
 
     providers = None if args.providers is None else [name.strip() for name in args.providers.split(",")]
-    return doctor(args.model, device=args.device, providers=providers)
+    return doctor(args.model, device=args.device, providers=providers, expect=args.expect, as_json=args.json)
 
 
 def run_similarity(args: argparse.Namespace) -> int:
     from trivec._load import load
 
     texts = [_text(args.a), _text(args.b)]
-    with load(
-        args.model, device=args.device, precision=args.precision, threads=args.threads, revision=args.revision
-    ) as encoder:
+    with load(args.model, **load_options(args)) as encoder:
         if len(encoder.heads) > 1:
             value = float(encoder.compute_score([(texts[0], texts[1])])["sparse+dense"][0])
         else:
@@ -83,11 +99,9 @@ def run_explain(args: argparse.Namespace) -> int:
     from trivec._load import load
 
     texts = [_text(argument) for argument in (args.a, args.b) if argument is not None]
-    with load(
-        args.model, device=args.device, precision=args.precision, threads=args.threads, revision=args.revision
-    ) as encoder:
+    with load(args.model, **load_options(args)) as encoder:
         found = explain(encoder, texts, method=METHODS[args.task], prompt_name=args.prompt_name, prompt=args.prompt)
-    encoding = sys.stdout.encoding or "ascii"
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"  # stdout may be closed
     blocks = "█".encode(encoding, "replace").decode(encoding) == "█"
     if args.json:
         text = json.dumps(found.as_dict(), ensure_ascii=not blocks, indent=2) + "\n"
@@ -97,8 +111,15 @@ def run_explain(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_serve(args: argparse.Namespace) -> int:
+    from trivec._cli.serve import run
+
+    return run(args)
+
+
 def run_map(args: argparse.Namespace) -> int:
     from trivec import map as maps
+    from trivec._system.streams import tell
     from trivec._system.text_files import open_texts
 
     texts = None if args.texts is None else open_texts(args.texts, args.column).read()
@@ -113,21 +134,20 @@ def run_map(args: argparse.Namespace) -> int:
         overwrite=args.force,
     )
     sample = "" if drawn.rows == drawn.total else f" of {drawn.total:,}"
-    print(f"{drawn.rows:,}{sample} texts, {drawn.projection}, {drawn.size / 1e6:.1f} MB: {drawn.path}", file=sys.stderr)
+    tell(f"{drawn.rows:,}{sample} texts, {drawn.projection}, {drawn.size / 1e6:.1f} MB: {drawn.path}")
     return 0
 
 
 def _text(argument: str) -> str:
     """A text from the command line; `@FILE` is the text of a file, without its last line break."""
+    from trivec._system.text_files import read_text
+
     if not argument.startswith("@"):
-        return argument
+        return argument_text(argument)
     path = Path(argument[1:])
     if not path.is_file():
         raise InputError(
             f"there is no file {str(path)!r}; an argument that starts with @ names a file. For a text that really "
             "starts with @, put the text in a file."
         )
-    try:
-        return path.read_text(encoding="utf-8-sig").removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error}. Convert it: iconv -t UTF-8") from error
+    return read_text(path).removesuffix("\n")

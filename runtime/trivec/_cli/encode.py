@@ -14,16 +14,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from trivec._encoders.named_call import METHODS, fingerprint_of_call, spelled_out
-from trivec._encoders.text_encoder import TextEncoder
+from trivec._cli.load_options import load_options
+from trivec._encoders.named_call import METHODS, spelled_out
+from trivec._encoders.protocol import Encoder
 from trivec._errors import InputError, NonFiniteError, TruncationError
-from trivec._load import load
+from trivec._open import is_hosted, open_encoder
+from trivec._system.progress import progress_bar
+from trivec._system.streams import is_terminal, tell
 from trivec._system.text_files import open_texts
 from trivec._vectors.heads import HEADS
 from trivec.store._formats import FORMATS
 from trivec.store._jsonl import write_lines
-from trivec.store._schema import Head, Layout, Vectors, rows_of
-from trivec.store._write import Encoded, check_target, write_blocks
+from trivec.store._schema import Head, Vectors, rows_of
+from trivec.store._write import Encoded, check_target, head_of, in_step, write_blocks
 
 WINDOW = 1024  # texts and vectors in memory at once
 _DENSE_OPTIONS = {
@@ -37,29 +40,35 @@ def encode(args: argparse.Namespace) -> int:
     """Run the command; `args` is what `_cli` parsed."""
     target = _target(args.output, args.input, force=args.force)
     texts = open_texts(args.input, args.column)
-    with load(
-        args.model, device=args.device, precision=args.precision, threads=args.threads, revision=args.revision
-    ) as encoder:
+    with contextlib.closing(open_encoder(args.model, **load_options(args))) as encoder:
         method = METHODS[args.task]
         options = {"prompt_name": args.prompt_name, "prompt": args.prompt, **_options(encoder, args)}
+        spelled = spelled_out(encoder, method, options)
 
         def run(block: list[str]) -> Vectors:
             vectors: Vectors = getattr(encoder, method)(block, **options)
             return vectors
 
         blank = run([])  # (0, D) of the output's type; a wrong option ends here, before anything is written
+        head = head_of(encoder, spelled, blank)
         started, window = time.perf_counter(), args.window or WINDOW
+
+        def encoded(rest: Iterator[str], before: int) -> Encoded:
+            if is_hosted(args.model):  # what was answered before a failure is kept
+                return in_step(encoder, rest, before, window, spelled)
+            return _blocks(run, rest, before, window)
+
         with contextlib.closing(texts.read()) as rows, _bar(texts.total, args.progress) as advance:
             if target is None:
-                count, resumed = _print(_blocks(run, rows, 0, window), advance), 0
+                count, resumed = _print(encoded(rows, 0), head, advance), 0
             else:
-                head = Head(Layout.of(blank), fingerprint_of_call(encoder, spelled_out(encoder, method, options)), None)
                 _, count, resumed = write_blocks(
                     target,
                     head,
                     rows,
-                    lambda rest, before: _blocks(run, rest, before, window),
+                    encoded,
                     overwrite=args.force,
+                    strict=args.strict,
                     start_over="--force",
                     advance=advance,
                 )
@@ -67,9 +76,11 @@ def encode(args: argparse.Namespace) -> int:
     return 0
 
 
-def _options(encoder: TextEncoder[Any], args: argparse.Namespace) -> dict[str, Any]:
+def _options(encoder: Encoder, args: argparse.Namespace) -> dict[str, Any]:
     """Keyword options of the model's own `encode`; an option of another kind of model raises."""
-    common = {"batch_size": args.batch_size, "on_overflow": args.on_overflow, "show_progress_bar": False}
+    common = {"on_overflow": args.on_overflow, "show_progress_bar": False}
+    if args.batch_size is not None:
+        common["batch_size"] = args.batch_size
     dense = {
         "precision": args.output_precision,
         "normalize_embeddings": args.normalize,
@@ -90,7 +101,7 @@ def _options(encoder: TextEncoder[Any], args: argparse.Namespace) -> dict[str, A
 
 
 def _blocks(run: Callable[[list[str]], Vectors], rows: Iterator[str], count: int, window: int) -> Encoded:
-    """Texts and their vectors, window by window; `count` texts came before them."""
+    """Texts and their vectors, window by window; `count` texts came before them. A slow pipe holds no window back."""
     while block := list(islice(rows, window)):
         try:
             vectors = run(block)
@@ -100,17 +111,18 @@ def _blocks(run: Callable[[list[str]], Vectors], rows: Iterator[str], count: int
         count += len(block)
 
 
-def _print(blocks: Encoded, advance: Callable[[int], object]) -> int:
+def _print(blocks: Encoded, head: Head, advance: Callable[[int], object]) -> int:
     """Write lines of JSON to stdout; the number of texts."""
     count = 0
     for block, vectors in blocks:
-        write_lines(sys.stdout.buffer, block, rows_of(vectors))
+        write_lines(sys.stdout.buffer, block, rows_of(vectors), {} if count else head.origin)
+        sys.stdout.buffer.flush()  # what is done is out, however the process ends
         count += len(block)
         advance(len(block))
     return count
 
 
-def _report(encoder: TextEncoder[Any], count: int, resumed: int, blank: Vectors, seconds: float) -> None:
+def _report(encoder: Encoder, count: int, resumed: int, blank: Vectors, seconds: float) -> None:
     rate = (count - resumed) / max(seconds, 1e-9)
     there = [(head, part) for head, part in zip(HEADS, rows_of(blank).parts(), strict=True) if part is not None]
     if len(there) > 1:
@@ -119,34 +131,29 @@ def _report(encoder: TextEncoder[Any], count: int, resumed: int, blank: Vectors,
         ((head, part),) = there
         kind = f"dim {part.shape[1]} {part.dtype}" if head == "dense" else f"dim {part.dim} {head}"
     before = f" ({resumed:,} of them done before)" if resumed else ""
-    print(
+    tell(
         f"{count:,} texts{before}, {kind}, {seconds:.1f} s, {rate:,.1f} texts/s "
-        f"({encoder.precision} on {encoder.device})",
-        file=sys.stderr,
+        f"({encoder.precision} on {encoder.device})"
     )
     if encoder.truncated:
-        print(
+        tell(
             f"{encoder.truncated:,} of {count - resumed:,} texts were longer than {encoder.max_seq_length} tokens and "
-            "were cut",
-            file=sys.stderr,
+            "were cut"
         )
 
 
 @contextlib.contextmanager
 def _bar(total: int | None, show: bool | None) -> Iterator[Callable[[int], object]]:
     """A progress bar's `update`; None shows one where stderr is a terminal."""
-    if not (sys.stderr.isatty() if show is None else show):
-        yield lambda _: None
-        return
-    from huggingface_hub.utils import tqdm
-
-    with tqdm(total=total, desc="Texts", unit=" texts") as bar:
+    with contextlib.closing(progress_bar(total, is_terminal() if show is None else show)) as bar:
         yield bar.update
 
 
 def _target(out: str, source: str, *, force: bool) -> Path | None:
     """The file to write, or None for stdout; raises InputError where it must not or cannot be written."""
     if out == "-":
+        if sys.stdout is None:
+            raise InputError("stdout is closed, so that no vectors can go there. Name a file: -o vectors.jsonl")
         return None
     path = Path(out)
     if path.suffix.lower() not in FORMATS:

@@ -1,19 +1,24 @@
-"""The command line: `trivec export | encode | verify | info | doctor | similarity | explain | map`.
+"""The command line: `trivec COMMAND`, a function of `commands` each.
 
 What a command needs is imported when it runs, so that `--help`, `--version` and a mistyped option answer at once.
 """
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from trivec._cli.arguments import parser
 from trivec._errors import TrivecError
+from trivec._system.streams import prepare_streams, tell
+from trivec._system.switches import is_on
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+TERMINATED = 143  # 128 + SIGTERM
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
@@ -24,29 +29,60 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None: those of the process.
 
     Returns:
-        The exit status: 0, or 1 after an error (one line on stderr; with TRIVEC_DEBUG=1 the traceback before it).
+        The exit status: 0, or 1 after an error (one line on stderr; with TRIVEC_DEBUG=1 the traceback before it), or
+        what a shell reports of a command that a signal has ended.
 
     Raises:
         SystemExit: argparse ends --help and --version with status 0, a wrong command line with 2.
     """
+    prepare_streams()
     args = parser().parse_args(argv)
     try:
-        status: int = args.run(args)
-        sys.stdout.flush()
+        with _orderly_end():
+            status: int = args.run(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt as error:
-        print("trivec: interrupted", file=sys.stderr)
+        ended = isinstance(error, _Terminated)
+        tell("trivec: ended by SIGTERM" if ended else "trivec: interrupted")
         _print_notes(error)
-        return INTERRUPTED
+        return TERMINATED if ended else INTERRUPTED
     except BrokenPipeError:
         _silence_stdout()
         return BROKEN_PIPE
     except (TrivecError, OSError) as error:
-        if os.environ.get("TRIVEC_DEBUG", "0") not in ("", "0"):
-            traceback.print_exc()
-        print(f"trivec: error: {' '.join(str(error).split())}", file=sys.stderr)
+        if is_on("TRIVEC_DEBUG"):
+            tell(traceback.format_exc(), end="")
+        tell(f"trivec: error: {' '.join(str(error).split())}")
         _print_notes(error)
         return 1
     return status
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextlib.contextmanager
+def _orderly_end() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: what is done is written and kept, what is half done is cleared away.
+
+    A second one ends it at once. Where the program that calls `main` has its own way with the signal, that stays.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------
@@ -55,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print_notes(error: BaseException) -> None:
     """What an error says beside its message: how to go on, say."""
     for note in getattr(error, "__notes__", ()):
-        print(f"trivec: {note}", file=sys.stderr)
+        tell(f"trivec: {note}")
 
 
 # ---- arguments -------------------------------------------------------------------------------------------------------

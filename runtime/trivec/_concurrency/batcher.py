@@ -1,7 +1,6 @@
 """Micro-batching: texts that many callers ask for one at a time, encoded together."""
 
 import atexit
-import os
 import threading
 import weakref
 from collections import deque
@@ -12,6 +11,8 @@ from typing import Any, Literal, NamedTuple, Protocol, Self, get_args
 import numpy as np
 
 from trivec._errors import BusyError, InputError
+from trivec._system.background import is_ending
+from trivec._system.forks import afresh_in_children
 from trivec._tokens.inputs import check_encodable
 from trivec._vectors.heads import HybridVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
@@ -49,6 +50,9 @@ class Batcher:
     Nobody waits for company: a text that comes while nothing runs is encoded at once, in its caller's own thread. What
     comes while a run goes on waits for its end, and is then encoded in one call; so the batches grow with the load.
     Each caller gets what `encoder.encode(text, **options)` gives. The encoder stays the caller's to close.
+
+    A forked child has a thread of its own; what waited in the parent is the parent's to encode. Where the interpreter
+    ends and no thread can be started, callers encode for themselves.
     """
 
     def __init__(self, encoder: BatchEncoder, *, max_texts: int = 64, max_waiting: int | None = None) -> None:
@@ -204,14 +208,18 @@ class _Queue:
         self._encoder = encoder
         self._max_texts = max_texts
         self._max_waiting = max_waiting
+        self._closed = self._ending = False
+        self.start_afresh()
+        afresh_in_children(self)
+        _open.add(self)
+
+    def start_afresh(self) -> None:
+        """Nobody has the turn, nothing waits, there is no thread; so in a forked child too."""
         self.turn = threading.Lock()
         """Held while the encoder runs. A plain lock in a `with`, since that is released whatever interrupts."""
         self._changed = threading.Condition()
         self._waiting: deque[_Request] = deque()
-        self._closed = False
         self._thread: threading.Thread | None = None
-        self._process = os.getpid()
-        _open.add(self)
 
     def is_idle(self) -> bool:
         """Whether nothing runs or waits. Two callers may both be told so: one of them then waits for its turn."""
@@ -225,14 +233,9 @@ class _Queue:
         """Raise InputError where nothing would be encoded any more."""
         if self._closed:
             raise InputError("this Batcher is closed. Make another: Batcher(encoder)")
-        if os.getpid() != self._process:
-            raise InputError(
-                "this Batcher was made before a fork, and its thread stayed behind. Load the encoder and make the "
-                "Batcher in the process that uses them."
-            )
 
     def add(self, request: _Request) -> None:
-        """Let a text wait."""
+        """Let a text wait; where there is no thread to be had, encode it at once."""
         self.check_open()
         with self._changed:
             self.check_open()
@@ -240,28 +243,47 @@ class _Queue:
                 raise BusyError(
                     f"{len(self._waiting)} texts wait already, and max_waiting is {self._max_waiting}. Try again later."
                 )
-            if self._thread is None:
-                thread = threading.Thread(target=self._work, name="trivec-batcher", daemon=True)
-                thread.start()
-                self._thread = thread
-            self._waiting.append(request)
-            self._changed.notify()
+            if self._has_thread():
+                self._waiting.append(request)
+                self._changed.notify()
+                return
+        if request.future.set_running_or_notify_cancel():
+            _run(self._encoder, [request])
 
     def stop(self) -> None:
         """Take no more texts; what waits is still encoded."""
-        if os.getpid() == self._process:  # after a fork the lock may be held by a thread that is not there
-            with self._changed:
-                self._closed = True
-                self._changed.notify()
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
 
     def close(self) -> None:
         """`stop`, and wait until everything is encoded."""
         self.stop()
-        if self._thread is not None and not self.is_own_thread() and os.getpid() == self._process:
+        self._join()
+
+    def end_thread(self) -> None:
+        """At the interpreter's end: wait until everything is encoded; who comes later encodes in the own thread."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        self._join()
+
+    def _join(self) -> None:
+        if self._thread is not None and not self.is_own_thread():
             self._thread.join()
 
+    def _has_thread(self) -> bool:
+        """Whether there is a thread, or one could be started."""
+        if self._ending:
+            return False
+        if self._thread is None and not is_ending():
+            thread = threading.Thread(target=self._work, name="trivec-batcher", daemon=True)
+            thread.start()
+            self._thread = thread
+        return self._thread is not None
+
     def _work(self) -> None:
-        """The thread: run what has gathered, until the Batcher is closed and nothing waits."""
+        """The thread: run what has gathered, until the Batcher is closed or Python ends, and nothing waits."""
         while self._something_waits():
             with self.turn:
                 batch = self._take()  # only now, with all that has come while another ran
@@ -277,7 +299,7 @@ class _Queue:
     def _something_waits(self) -> bool:
         """Sleep until there is something to do; False: there never will be."""
         with self._changed:
-            while not self._waiting and not self._closed:
+            while not self._waiting and not self._closed and not self._ending:
                 self._changed.wait()
             return bool(self._waiting)
 
@@ -299,7 +321,7 @@ _open: "weakref.WeakSet[_Queue]" = weakref.WeakSet()
 def _close_all() -> None:
     """A thread that is inside onnxruntime when the interpreter goes would take the process down with it."""
     for queue in list(_open):
-        queue.close()
+        queue.end_thread()
 
 
 # ---- encoding --------------------------------------------------------------------------------------------------------

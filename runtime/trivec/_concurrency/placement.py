@@ -11,7 +11,7 @@ from pathlib import Path
 from trivec._engine.devices import Device, parse_device
 from trivec._errors import InputError
 from trivec._system.nvidia import cuda_count
-from trivec._system.threads import available_threads
+from trivec._system.threads import available_threads, bounded
 
 _MOST_ON_CPU = 4  # processes where none are named, as in sentence-transformers
 _TOPOLOGY = ("physical_package_id", "core_id")
@@ -61,14 +61,15 @@ def places_of(own: str, target_devices: Sequence[object] | None, *, fixed: Devic
         devices = _fixed(fixed, target_devices)
     else:
         devices = _default_devices(own) if target_devices is None else _parsed(target_devices)
-    granted, cores = available_threads().count, _cores()
+    available, cores = available_threads(), _cores()
+    granted, most = available.count, bounded(available).count  # of all processes; of each
     count = sum(device.kind == "cpu" for device in devices)
     sets = iter(_shares(cores, count))
     shares = iter(_shares(range(granted), count))
     return [
-        Place(device, len(next(shares)), tuple(next(sets)))
+        Place(device, min(len(next(shares)), most), tuple(next(sets)))
         if device.kind == "cpu"
-        else Place(device, max(1, granted // len(devices)))
+        else Place(device, max(1, min(granted // len(devices), most)))
         for device in devices
     ]
 

@@ -2,10 +2,11 @@
 
 import copy
 import logging
-import multiprocessing
+import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
@@ -43,7 +44,7 @@ class WorkerPool:
             vectors = encoder.encode(texts, pool=pool)
 
     A worker that dies ends the pool: whoever waits for results gets a WorkerError at once. Workers end with this
-    process, however it ends.
+    process, however it ends. In a forked child the pool starts workers of the child's own when it is first used.
     """
 
     def __init__(self, encoder: Reopened, target_devices: Sequence[object] | None = None) -> None:
@@ -58,28 +59,20 @@ class WorkerPool:
             InputError: target_devices is no list of devices, or this is a daemonic process.
             WorkerError: a worker died while it started; what else stops one has the class it has in `load`.
         """
-        if multiprocessing.current_process().daemon:
-            raise InputError(
-                "this is a daemonic process, such as a worker of another pool, and Python lets those start no "
-                "processes: start the pool in their parent, or encode without one."
-            )
         build, (options, *settings) = encoder.__reduce__()
         self._decisive = _decisive(options, *settings)
-        self._processes = processes = Processes()
-        # Not __del__: a finalizer also runs at exit, while modules are whole. It must not know the pool itself.
-        self._close = weakref.finalize(self, processes.close)
         fixed = None if options.providers is None else device_of(options.providers)
         places = places_of(encoder.device, target_devices, fixed=fixed)
         logger.info("Starting a pool of processes on %s", ", ".join(str(place.device) for place in places))
-        try:
-            for place in places:
-                device = options.device if fixed else str(place.device)
-                own = replace(options, device=device, threads=place.threads)
-                processes.start(place, (build, (own, *settings)))
-            processes.wait_until_open()
-        except BaseException:  # Ctrl-C too
-            self.close()
-            raise
+        recipes = []
+        for place in places:
+            device = options.device if fixed else str(place.device)
+            own = replace(options, device=device, threads=place.threads)
+            recipes.append((place, (build, (own, *settings))))
+        self._processes = processes = Processes(recipes)
+        # Not __del__: a finalizer also runs at exit, while modules are whole. It must not know the pool itself.
+        self._close = weakref.finalize(self, processes.close)
+        processes.start()
 
     @property
     def devices(self) -> list[str]:
@@ -120,6 +113,7 @@ class WorkerPool:
             WorkerError: a worker died; the pool is closed then.
             TrivecError: what the method raised, with the text at which its chunk starts. The pool can be used further.
         """
+        self._processes.start()
         if chunk_size is None:
             share = -(-len(texts) // (len(self._processes.workers) * _CHUNKS_PER_WORKER or 1))
             chunk_size = max(1, min(share, _LARGEST_CHUNK))
@@ -144,6 +138,7 @@ class WorkerPool:
         Raises:
             WorkerError, TrivecError: in the iterator, as in `map`.
         """
+        self._processes.start()
         return self._parts(method, iter(chunks), options, _CHUNKS_AHEAD * max(1, len(self._processes.workers)))
 
     def _parts(
@@ -151,8 +146,15 @@ class WorkerPool:
     ) -> Generator[Part, None, None]:
         waiting: deque[Task] = deque()
         source = _Source(chunks)
+        process = os.getpid()
         try:
             while True:
+                if process != os.getpid():  # a fork: what the parent waits for, the child's own workers do as well
+                    process = os.getpid()
+                    self._processes.start()
+                    waiting = deque(replace(task, future=Future()) for task in waiting)
+                    for task in waiting:
+                        self._processes.submit(task)
                 while len(waiting) < ahead and (chunk := source.next()) is not None:
                     waiting.append(Task(method, chunk, options, source.start))
                     self._processes.submit(waiting[-1])

@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import os
 import pickle
 import queue
 import signal
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from trivec._concurrency.placement import Place
 from trivec._concurrency.worker import Reply, serve
-from trivec._errors import TrivecError, WorkerError
+from trivec._errors import InputError, TrivecError, WorkerError
+from trivec._system.forks import afresh_in_children
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -98,17 +98,56 @@ class Processes:
     """The processes of a pool, and a thread for each that hands it one chunk at a time.
 
     Each worker has a pipe of its own: with a queue that all share, one that is killed could keep its lock.
+    A forked child starts processes of its own at its first need.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, recipes: Sequence[tuple[Place, object]]) -> None:
+        """Start nothing yet.
+
+        Args:
+            recipes: where each process is to run, and what it is to open.
+        """
+        self._recipes = recipes
+        self._ended: WorkerError | None = None
         self.workers: list[Worker] = []
+        self.start_afresh()
+        afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """In a forked child: there are no processes yet, and those of the parent are let alone."""
+        for worker in self.workers:
+            # Python would end them, and wait for them, when the child ends.
+            getattr(multiprocessing.process, "_children", set[object]()).discard(worker.process)
+            worker.pipe.close()
+        self.workers = []
         self._threads: list[threading.Thread] = []
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._ended: WorkerError | None = None
         self._lock = threading.RLock()  # a finalizer may run in a thread that holds it
-        self._owner = os.getpid()
 
-    def start(self, place: Place, recipe: object) -> None:
+    def start(self) -> None:
+        """Start them, unless they run or have ended, and wait until each has opened the model.
+
+        Raises:
+            InputError: this is a daemonic process.
+            WorkerError, TrivecError: one could not open the model. None is left then.
+        """
+        with self._lock:
+            if self.workers or self._ended is not None:
+                return
+            if multiprocessing.current_process().daemon:
+                raise InputError(
+                    "this is a daemonic process, such as a worker of another pool, and Python lets those start no "
+                    "processes: start the pool in their parent, or encode without one."
+                )
+            try:
+                for place, recipe in self._recipes:
+                    self._start(place, recipe)
+                self._wait_until_open()
+            except BaseException:  # Ctrl-C too
+                self.close()
+                raise
+
+    def _start(self, place: Place, recipe: object) -> None:
         """Start a process, and tell it what to open."""
         context = multiprocessing.get_context("spawn")  # a fork would copy locks that onnxruntime's threads hold
         ours, theirs = context.Pipe()
@@ -117,10 +156,10 @@ class Processes:
         with theirs, place.inherited():
             process.start()
         self.workers.append(Worker(index, str(place.device), process, ours))
-        with contextlib.suppress(OSError):  # if it is gone already, `wait_until_open` says so
+        with contextlib.suppress(OSError):  # if it is gone already, `_wait_until_open` says so
             ours.send(recipe)
 
-    def wait_until_open(self) -> None:
+    def _wait_until_open(self) -> None:
         """Wait until every worker has opened the model, then let them work."""
         waiting = list(self.workers)
         while waiting:
@@ -147,8 +186,6 @@ class Processes:
 
     def close(self) -> None:
         """End everything; the second time nothing happens."""
-        if os.getpid() != self._owner:  # a fork of the owner, at its exit
-            return
         self._stop(WorkerError(f"this pool of processes is closed. {RESTART}"))
         with self._lock:
             workers, self.workers = self.workers, []

@@ -1,6 +1,7 @@
 """One dense vector a text."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, overload
 
@@ -18,8 +19,7 @@ from trivec._pooling.heads import Wanted
 from trivec._tokens.inputs import as_texts, check_output_value
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.heads import HybridVectors
-from trivec._vectors.quantize import check_output_precision, check_ranges, quantize_vectors
-from trivec._vectors.similarity import FUNCTIONS, as_rows
+from trivec._vectors.quantize import check_output_precision, check_ranges, cut_unit_ranges, quantize_vectors
 from trivec._vectors.torch_tensors import as_tensor
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class DenseForm(NamedTuple):
     """What becomes of the vectors of a call."""
 
     output_value: OutputValue
-    precision: OutputPrecision
+    precision: str
     normalize: bool
     ranges: Floats | None
     """(2, width) of each dimension, for int8 and uint8."""
@@ -71,7 +71,7 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
         batch_size: int = ...,
         show_progress_bar: bool | None = ...,
         output_value: Literal["sentence_embedding"] = ...,
-        precision: OutputPrecision = ...,
+        precision: Literal["float32"] | None = ...,
         convert_to_numpy: Literal[True] = ...,
         convert_to_tensor: Literal[False] = ...,
         device: str | list[str] | None = ...,
@@ -83,7 +83,7 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
         task: str | None = ...,
         on_overflow: Literal["truncate", "error"] = ...,
         sentences: str | Iterable[str] | None = ...,
-    ) -> npt.NDArray[Any]: ...
+    ) -> npt.NDArray[np.float32]: ...
     @overload
     def encode(
         self,
@@ -93,7 +93,7 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
         batch_size: int = ...,
         show_progress_bar: bool | None = ...,
         output_value: OutputValue = ...,
-        precision: OutputPrecision = ...,
+        precision: OutputPrecision | None = ...,
         convert_to_numpy: bool = ...,
         convert_to_tensor: bool = ...,
         device: str | list[str] | None = ...,
@@ -115,7 +115,7 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         output_value: OutputValue = "sentence_embedding",
-        precision: OutputPrecision = "float32",
+        precision: OutputPrecision | None = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
         device: str | list[str] | None = None,
@@ -136,12 +136,13 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
             prompt: a text to put before each input; wins over prompt_name.
             batch_size: work of one run: up to batch_size * 64 tokens, on CUDA batch_size * 512. Vectors do not depend
                 on it beyond what kernels of other shapes round differently on CUDA.
-            show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG.
+            show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG and stderr is a terminal.
             output_value: "sentence_embedding"; "token_embeddings" for a list of (S, H) arrays; None for a list of
-                dicts with input_ids, token_embeddings and sentence_embedding.
-            precision: number type of the vectors: "float32", "int8", "uint8", "binary" or "ubinary".
+                dicts with input_ids, attention_mask, token_embeddings and sentence_embedding.
+            precision: number type of the vectors: "float32" (or None), "int8", "uint8", "binary" or "ubinary".
             convert_to_numpy: False gives a list of torch tensors, as in sentence-transformers.
-            convert_to_tensor: True gives one torch tensor; needs torch.
+            convert_to_tensor: True gives one torch tensor, one for each text where token embeddings are asked for;
+                needs torch.
             device: the encoder's own, which `load` has chosen; or a list (["cuda:0", "cuda:1"], ["cpu", "cpu"]), for
                 which processes are started for this call.
             normalize_embeddings: divide vectors by their L2 norm.
@@ -183,25 +184,25 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
         return self._formed(self._run(texts, call), call, texts, single)
 
     encode_query = encode_queries = for_task(encode, "query")
-    encode_document = encode_documents = for_task(encode, "document")
+    encode_document = encode_documents = encode_corpus = for_task(encode, "document")
     aencode = in_thread(encode)
 
     def encode_multi_process(
         self,
-        inputs: Iterable[str],
+        sentences: Iterable[str],
         pool: "WorkerPool",
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int = 32,
         chunk_size: int | None = None,
         show_progress_bar: bool | None = None,
-        precision: OutputPrecision = "float32",
+        precision: OutputPrecision | None = "float32",
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
     ) -> npt.NDArray[Any]:
-        """`encode(inputs, pool=pool, ...)`, under sentence-transformers' older name and parameters."""
+        """`encode(sentences, pool=pool, ...)`, under sentence-transformers' older name and parameters."""
         vectors: npt.NDArray[Any] = self.encode(
-            inputs,
+            sentences,
             prompt_name,
             prompt,
             batch_size,
@@ -214,22 +215,46 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
         )
         return vectors
 
-    # ---- similarity ----------------------------------------------------------------------------------------------
-
-    def similarity(self, embeddings1: npt.ArrayLike, embeddings2: npt.ArrayLike) -> Floats:
-        """(N, D) and (M, D), or one vector each, to (N, M) float32, by `similarity_fn_name`."""
-        return FUNCTIONS[self.checked_similarity()].all_pairs(as_rows(embeddings1), as_rows(embeddings2))
-
-    def similarity_pairwise(self, embeddings1: npt.ArrayLike, embeddings2: npt.ArrayLike) -> Floats:
-        """(N, D) and (N, D) to (N,) float32: row i against row i."""
-        return FUNCTIONS[self.checked_similarity()].pairwise(as_rows(embeddings1), as_rows(embeddings2))
-
     # ---- what it is ----------------------------------------------------------------------------------------------
 
     @property
     def dim(self) -> int:
         """Numbers in a vector, after truncate_dim."""
         return self._width(self.truncate_dim)
+
+    @contextmanager
+    def truncate_embeddings(self, truncate_dim: int | None) -> Iterator[None]:
+        """Inside `with`, `truncate_dim` is this one, for every thread: sentence-transformers' name.
+
+        Raises:
+            InputError: a truncate_dim beyond dim.
+        """
+        before = self.truncate_dim
+        self._width(truncate_dim)
+        try:
+            self.truncate_dim = truncate_dim
+            yield
+        finally:
+            self.truncate_dim = before
+
+    truncate_sentence_embeddings = truncate_embeddings
+
+    def output_ranges(
+        self, *, task: str | None = None, truncate_dim: int | None = None, normalize_embeddings: bool = False
+    ) -> Floats | None:
+        """The value ranges that int8 and uint8 vectors of such a call are made with: for `dequantize_embeddings`.
+
+        Returns:
+            (2, dim) least and greatest value of each dimension, those that `trivec export` has stored; of vectors that
+            are cut and then normalized, stretched by what that makes them longer on average. None: there are none.
+        """
+        width = self._width(self.truncate_dim if truncate_dim is None else truncate_dim)
+        route = self._route(task)
+        name = f"{route}.{'normalized_' if normalize_embeddings else ''}ranges"
+        ranges = self._open()[route].arrays.get(name)
+        if ranges is None:
+            return None
+        return cut_unit_ranges(ranges, width) if normalize_embeddings else ranges[:, :width]
 
     @property
     def include_prompt(self) -> bool:
@@ -257,7 +282,7 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
         prompt: str | None = None,
         *,
         task: str | None = None,
-        precision: OutputPrecision = "float32",
+        precision: OutputPrecision | None = "float32",
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
     ) -> str:
@@ -266,6 +291,7 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
         Hashed: tokenizer, variant files and arrays (by their sha256), lower-casing and truncation, max_seq_length,
         pooling and the steps after it, the prompt's text, truncate_dim, normalize_embeddings, output precision.
         """
+        precision = precision or "float32"
         check_output_precision(precision)
         return fingerprint(
             self.route(task),
@@ -281,13 +307,14 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
     # ---- helpers -------------------------------------------------------------------------------------------------
 
     def _call(self, **options: Any) -> Call:  # noqa: ANN401
-        precision, output, unit = options["precision"], options["output_value"], bool(options["normalize_embeddings"])
+        precision, output = options["precision"] or "float32", options["output_value"]
+        unit = bool(options["normalize_embeddings"])
         check_output_precision(precision)
         check_output_value(output)
         width = self._width(self.truncate_dim if options["truncate_dim"] is None else options["truncate_dim"])
         ranges = None
         if precision in ("int8", "uint8") and output == "sentence_embedding":
-            ranges = self._ranges(self._route(options["task"]), width, unit)
+            ranges = self.output_ranges(task=options["task"], truncate_dim=width, normalize_embeddings=unit)
             check_ranges(ranges, precision)
         form = DenseForm(output, precision, unit, ranges, options["convert_to_numpy"], options["convert_to_tensor"])
         wanted = Wanted(output != "token_embeddings", None, False, output != "sentence_embedding", width)
@@ -297,11 +324,19 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
         form: DenseForm = call.form
         dense, states = vectors.dense, vectors.colbert
         if states is not None:
-            made: list[Any] = [tokens.copy() for tokens in states]  # a row that is kept must not keep its neighbours
+            convert = as_tensor if form.to_tensor or not form.to_numpy else np.asarray
+            # a row that is kept must not keep its neighbours
+            made: list[Any] = [convert(tokens.copy()) for tokens in states]
             if form.output_value is None and dense is not None:
-                ids = self.tokenize(texts, prompt=call.prompt, task=call.route)
+                listed = self.tokenize(texts, prompt=call.prompt, task=call.route)
+                ids = [np.array(row, dtype=np.int64) for row in listed]
                 made = [
-                    {"input_ids": np.array(i, dtype=np.int64), "token_embeddings": t, "sentence_embedding": s}
+                    {
+                        "input_ids": convert(i),
+                        "attention_mask": convert(np.ones_like(i)),
+                        "token_embeddings": t,
+                        "sentence_embedding": convert(s),
+                    }
                     for i, t, s in zip(ids, made, dense, strict=True)
                 ]
             return made[0] if single else made
@@ -336,13 +371,6 @@ class DenseEncoder(TextEncoder[npt.NDArray[Any]]):
         if not isinstance(truncate_dim, int | np.integer) or not 1 <= truncate_dim <= dim:
             raise InputError(f"truncate_dim must be between 1 and {dim}, this model's dim; got {truncate_dim!r}.")
         return int(truncate_dim)
-
-    def _ranges(self, route: str, width: int, normalized: bool) -> Floats | None:
-        """(2, width) value ranges for int8 outputs, where the folder has ones that fit the call."""
-        if normalized and width != self._dim:
-            return None  # cutting, then normalizing, stretches every dimension by another factor
-        ranges = self._open()[route].arrays.get(f"{route}.{'normalized_' if normalized else ''}ranges")
-        return None if ranges is None else ranges[:, :width]
 
 
 def _converted(rows: npt.NDArray[Any], single: bool, form: DenseForm) -> Any:  # noqa: ANN401

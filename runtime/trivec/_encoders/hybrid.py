@@ -1,11 +1,13 @@
 """BGE-M3 and mGTE: dense, sparse and multi-vector representations of a text from one run of one graph."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from trivec._encoders.calls import Call, for_task, in_thread
+from trivec._encoders.flag_embedding_names import FlagEmbeddingNames
 from trivec._encoders.terms import TermsEncoder
 from trivec._errors import InputError
 from trivec._pooling.heads import Wanted
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 _RETURNS = {"dense": "return_dense", "sparse": "return_sparse", "colbert": "return_colbert_vecs"}
 
 
-class HybridEncoder(TermsEncoder[HybridVectors]):
+class HybridEncoder(FlagEmbeddingNames, TermsEncoder[HybridVectors]):
     """Dense, sparse and multi-vector representations from one run. Made by `trivec.load`; safe from many threads.
 
     Attributes:
@@ -50,6 +52,8 @@ class HybridEncoder(TermsEncoder[HybridVectors]):
         on_overflow: Literal["truncate", "error"] = "truncate",
         pool: "WorkerPool | None" = None,
         chunk_size: int | None = None,
+        max_length: int | None = None,
+        sentences: str | Iterable[str] | None = None,
     ) -> HybridVectors:
         """Encode texts; what is not asked for is not computed.
 
@@ -59,7 +63,7 @@ class HybridEncoder(TermsEncoder[HybridVectors]):
             prompt: a text to put before each input; wins over prompt_name.
             batch_size: work of one run: up to batch_size * 64 tokens, on CUDA batch_size * 512. Vectors do not depend
                 on it beyond what kernels of other shapes round differently on CUDA.
-            show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG.
+            show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG and stderr is a terminal.
             device: the encoder's own, which `load` has chosen; or a list (["cuda:0", "cuda:1"], ["cpu", "cpu"]), for
                 which processes are started for this call.
             return_dense: the first token's state, normalized.
@@ -73,6 +77,8 @@ class HybridEncoder(TermsEncoder[HybridVectors]):
             on_overflow: "error" raises where a text is longer than max_seq_length instead of cutting it.
             pool: processes from `start_multi_process_pool`.
             chunk_size: texts that a process takes at a time; None: a tenth of its share, of at most 5,000.
+            max_length: tokens the texts of this call are cut to, FlagEmbedding's name; None: `max_seq_length`.
+            sentences: older name of `inputs`.
 
         Returns:
             HybridVectors: dense (N, D) float32, sparse SparseVectors, colbert MultiVectors; of one text (D,),
@@ -101,8 +107,9 @@ class HybridEncoder(TermsEncoder[HybridVectors]):
             on_overflow=on_overflow,
             pool=pool,
             chunk_size=chunk_size,
+            max_length=max_length,
         )
-        texts, single = as_texts(inputs, None)
+        texts, single = as_texts(inputs, sentences)
         return self._formed(self._run(texts, call), call, texts, single)
 
     encode_query = encode_queries = for_task(encode, "query")
@@ -118,10 +125,14 @@ class HybridEncoder(TermsEncoder[HybridVectors]):
         threshold: float = 0.0,
         max_active_dims: int | None = None,
         normalize_embeddings: bool = True,
+        max_length: int | None = None,
     ) -> str:
         """sha256 of everything that decides the vectors of an `encode` call: equal fingerprints, equal vectors."""
         pipeline = self.route(task)
         made = pipeline if normalize_embeddings else pipeline.unnormalized()
+        if max_length is not None:
+            self._check_length(max_length)
+            made = replace(made, tokenizer=made.tokenizer.cut_at(max_length))
         return self._fingerprint(made, self.prompt_text(prompt, prompt_name), threshold, max_active_dims)
 
     def compute_score(
@@ -148,6 +159,11 @@ class HybridEncoder(TermsEncoder[HybridVectors]):
         Raises:
             InputError: something that is no pair of texts, or not three weights.
         """
+        if not isinstance(sentence_pairs, Sequence):
+            raise InputError(
+                f"expected a list of pairs (query, passage), got {type(sentence_pairs).__name__}. "
+                "Type: list(zip(queries, passages))"
+            )
         single = len(sentence_pairs) == 2 and isinstance(sentence_pairs[0], str)
         pairs: list[Any] = [sentence_pairs] if single else list(sentence_pairs)
         for index, pair in enumerate(pairs):
@@ -193,7 +209,11 @@ class HybridEncoder(TermsEncoder[HybridVectors]):
         if multi and self.route(options["task"]).multi is None:
             raise InputError("this model has no ColBERT head: leave return_colbert_vecs at False.")
         wanted = Wanted(dense, select if sparse else None, multi)
-        return self._checked(wanted, options, unnormalized=not options["normalize_embeddings"])
+        if options["max_length"] is not None:
+            self._check_length(options["max_length"])
+            self.route(options["task"]).tokenizer.cut_at(options["max_length"])  # raises before a text is looked at
+        call = self._checked(wanted, options, unnormalized=not options["normalize_embeddings"])
+        return call._replace(max_length=options["max_length"])
 
     def _formed(self, vectors: HybridVectors, call: Call, texts: Sequence[str], single: bool) -> HybridVectors:  # noqa: ARG002
         return vectors.take(0) if single else vectors

@@ -3,14 +3,17 @@
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
 from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.pipeline import Pipeline
+from trivec._engine.engine_name import numpy_name
 from trivec._errors import InputError
 from trivec._model.manifest import Manifest
+from trivec._system.forks import afresh_in_children
 
 if TYPE_CHECKING:
     from trivec._concurrency.pool import WorkerPool
@@ -27,8 +30,13 @@ class LoadedModel:
         self.manifest = manifest
         self._options = options
         self._pipelines: Mapping[str, Pipeline] | None = pipelines
-        self._lock = threading.Lock()
         self._truncated = 0
+        self.start_afresh()
+        afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """In a forked child: nobody holds the lock."""
+        self._lock = threading.Lock()
 
     # ---- what it is ----------------------------------------------------------------------------------------------
 
@@ -53,6 +61,17 @@ class LoadedModel:
         return self._options.precision
 
     @property
+    def engine_fingerprint(self) -> str:
+        """What computes here, in words: onnxruntime's version, provider, layout, numpy's version, kind of processor.
+
+        Where this and `fingerprint` are equal, vectors are equal to the bit. Where `fingerprint` alone is, they are
+        equal within what `trivec verify` tells. Static models, and tables of term weights, have numpy alone.
+        """
+        pipelines = self._open().values()
+        names = {numpy_name() if p.session is None else p.session.engine for p in pipelines}
+        return "; ".join(sorted(names))
+
+    @property
     def max_seq_length(self) -> int | None:
         """Tokens a text is cut to; None: never cut. Can be set, up to the positions that the model has."""
         lengths = [p.tokenizer.max_seq_length for p in self._open().values()]
@@ -60,11 +79,8 @@ class LoadedModel:
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
-        pipelines = self._open().values()
-        limit = min((n for p in pipelines if (n := p.encoder.max_positions) is not None), default=None)
-        if limit is not None and (value is None or (isinstance(value, int) and value > limit)):
-            raise InputError(f"max_seq_length can be at most {limit}, the positions of this model; got {value}.")
-        for pipeline in pipelines:
+        self._check_length(value)
+        for pipeline in self._open().values():
             pipeline.tokenizer.max_seq_length = value
 
     @property
@@ -84,7 +100,17 @@ class LoadedModel:
         and no token; `precision` is a property of its own.
         """
         limits = ("truncate_dim", "max_active_dims")
-        names = ("revision", "prompts", "default_prompt_name", *limits, "similarity_fn_name", "task")
+        names = (
+            "revision",
+            "prompts",
+            "default_prompt_name",
+            *limits,
+            "similarity_fn_name",
+            "task",
+            "file_name",
+            "pooling",
+            "expect",
+        )
         found = {name: getattr(self._options, name) for name in names}
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in found.items() if value}
 
@@ -99,8 +125,9 @@ class LoadedModel:
     # ---- its end, and its copies ---------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Free the graph's memory. Encoding afterwards raises."""
+        """Free the graph's memory, and close its files. Encoding afterwards raises."""
         self._pipelines = None
+        self._options = replace(self._options, files=None)
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +137,7 @@ class LoadedModel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         lengths = {name: pipeline.tokenizer.max_seq_length for name, pipeline in self._open().items()}
-        return self._options.reopen, (self._options, self._state(), lengths)
+        return self._options.reopen, (self._options.portable(), self._state(), lengths)
 
     def restore(self, lengths: Mapping[str, int | None]) -> None:
         """Set max_seq_length route by route, as unpickling needs it: routes may differ, and be None."""
@@ -183,6 +210,13 @@ class LoadedModel:
             )
         if not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise InputError(f"batch_size must be a positive integer, got {batch_size!r}.")
+
+    def _check_length(self, value: int | None) -> None:
+        """InputError where the model has fewer positions than texts are to keep tokens."""
+        positions = (p.encoder.max_positions for p in self._open().values())
+        limit = min((n for n in positions if n is not None), default=None)
+        if limit is not None and (value is None or (isinstance(value, int) and value > limit)):
+            raise InputError(f"max_seq_length can be at most {limit}, the positions of this model; got {value}.")
 
     def _add_truncated(self, count: int) -> None:
         with self._lock:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from trivec._encoders.calls import Side
-from trivec._encoders.text_encoder import TextEncoder
+from trivec._encoders.protocol import Encoder, is_encoder
 from trivec._errors import InputError
 
 Method = Literal["encode", "encode_query", "encode_document"]
@@ -14,13 +14,13 @@ METHODS: Mapping[str | None, Method] = {None: "encode", "query": "encode_query",
 _SIDES: Mapping[str, Side] = {"encode_query": "query", "encode_document": "document"}
 
 
-def spelled_out(encoder: TextEncoder[Any], method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def spelled_out(encoder: Encoder, method: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with which `encode` does what the method does.
 
     Raises:
         InputError: there is no such method, or that is no encoder.
     """
-    if not isinstance(encoder, TextEncoder):
+    if not is_encoder(encoder):
         raise InputError(
             f"expected an encoder, got {type(encoder).__name__} {encoder!r:.60}. Type: trivec.load(folder_or_name)"
         )
@@ -35,7 +35,15 @@ def spelled_out(encoder: TextEncoder[Any], method: str, options: Mapping[str, An
     return found
 
 
-def fingerprint_of_call(encoder: TextEncoder[Any], options: Mapping[str, Any]) -> str:
+def fingerprint_of_call(encoder: Encoder, options: Mapping[str, Any]) -> str:
     """sha256 of everything that decides the vectors of `encode(**options)`; other options decide none."""
     names = inspect.signature(encoder.fingerprint_of).parameters
     return encoder.fingerprint_of(**{name: value for name, value in options.items() if name in names})
+
+
+def fingerprint_of_plain_call(encoder: Encoder) -> str | None:
+    """The fingerprint of `encode(texts)`; None of a Router without a route for calls that name no task."""
+    try:
+        return encoder.fingerprint
+    except InputError:
+        return None

@@ -156,13 +156,15 @@ class Pipeline:
         """
         session, pooled, weights = self.session, self.output, None
         wanted: dict[str, bool] = {}  # outputs, and whether they have something for each token
+        rest: dict[str, tuple[int | None, ...]] = {}  # and the numbers of each token or text; None: any
         if dense:
             pooled, weights = self._pooled(batch, prompt_length)
-            wanted[pooled] = self.pooling is not None and weights is None
+            wanted[pooled], rest[pooled] = self.pooling is not None and weights is None, (None,)
         if sparse is not None and sparse.output:
-            wanted[sparse.output] = sparse.kind == "lexical"
+            by_token = sparse.kind == "lexical"
+            wanted[sparse.output], rest[sparse.output] = by_token, () if by_token else (sparse.dim,)
         if tokens is not None:
-            wanted[tokens.output] = True
+            wanted[tokens.output], rest[tokens.output] = True, (tokens.dim,)
         if not wanted:
             return {}
         if session is None:
@@ -170,11 +172,14 @@ class Pipeline:
         if session.layout != ROWS:
             made = run_mixed(session, batch, wanted, weights, self.encoder.max_positions)
         else:
-            arrays = session.run_all(batch.rows(), tuple(wanted))
+            ids = batch.rows()  # (B, S)
+            arrays = session.run_all(ids, tuple(wanted))
             made = {
-                name: array.reshape(-1, *array.shape[2:]) if by_token else array
+                name: _by_row(name, array, ids, by_token)
                 for (name, by_token), array in zip(wanted.items(), arrays, strict=True)
             }
+        for name, array in made.items():
+            _check_numbers(name, array, rest[name])
         if dense and wanted[pooled] and self.pooling is not None:
             made[_DENSE] = pool_batch(made[pooled], batch, self.pooling, prompt_length)
         elif dense:
@@ -200,6 +205,28 @@ class Pipeline:
             raise InputError("this route runs no graph, so there are no token embeddings.")
         one = np.ones((1, 1), dtype=np.int64)
         return int(self.session.run_all(one, (self.output,))[0].shape[-1])
+
+
+def _by_row(name: str, array: Floats, ids: npt.NDArray[np.int64], by_token: bool) -> Floats:
+    """An output of texts (B, S) with a row for each token (B * S, ...), or each text (B, ...)."""
+    expected = ids.shape if by_token else ids.shape[:1]
+    if array.shape[: len(expected)] != expected:
+        raise ModelFormatError(
+            f"the graph gives {name} of the shape {array.shape} for {ids.shape[0]} texts of {ids.shape[1]} tokens; "
+            f"expected one row for each {'token' if by_token else 'text'}. Export the model again: trivec export"
+        )
+    return array.reshape(ids.size, *array.shape[2:]) if by_token else array
+
+
+def _check_numbers(name: str, array: Floats, rest: tuple[int | None, ...]) -> None:
+    """ModelFormatError where a token or text has other numbers than the manifest says: they would be read wrongly."""
+    found = array.shape[1:]
+    if len(found) != len(rest) or any(count not in (None, given) for count, given in zip(rest, found, strict=True)):
+        expected = " x ".join("any number" if count is None else str(count) for count in rest) or "one number"
+        raise ModelFormatError(
+            f"the graph gives {name} of the shape {array.shape}; expected {expected} in each row. Export the model "
+            "again: trivec export"
+        )
 
 
 def _represent_rows(

@@ -1,22 +1,18 @@
 """SPLADE and its inference-free kin: weights of vocabulary terms for each text."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, overload
 
 from trivec._encoders.calls import Call, for_task, in_thread
 from trivec._encoders.terms import TermsEncoder
 from trivec._pooling.heads import Wanted
 from trivec._tokens.inputs import as_texts
-from trivec._vectors.arrays import Floats
 from trivec._vectors.heads import HybridVectors
-from trivec._vectors.similarity import similarity, similarity_pairwise
 from trivec._vectors.sparse import SparseVector, SparseVectors
 from trivec._vectors.torch_tensors import as_sparse_tensor, as_tensor
 
 if TYPE_CHECKING:
     from trivec._concurrency.pool import WorkerPool
-
-Sparse = SparseVectors | SparseVector
 
 
 class SparseForm(NamedTuple):
@@ -39,6 +35,70 @@ class SparseEncoder(TermsEncoder[SparseVectors]):
         manifest: what the model folder says of itself.
     """
 
+    @overload  # one text is itself an iterable of texts, so these overlap, and the first counts
+    def encode(  # type: ignore[overload-overlap]
+        self,
+        inputs: str,
+        prompt_name: str | None = ...,
+        prompt: str | None = ...,
+        batch_size: int = ...,
+        show_progress_bar: bool | None = ...,
+        convert_to_tensor: Literal[False] = ...,
+        convert_to_sparse_tensor: bool = ...,
+        save_to_cpu: bool = ...,
+        device: str | list[str] | None = ...,
+        max_active_dims: int | None = ...,
+        pool: "WorkerPool | None" = ...,
+        chunk_size: int | None = ...,
+        *,
+        task: str | None = ...,
+        threshold: float = ...,
+        on_overflow: Literal["truncate", "error"] = ...,
+        sentences: str | Iterable[str] | None = ...,
+    ) -> SparseVector: ...
+    @overload
+    def encode(
+        self,
+        inputs: Iterable[str],
+        prompt_name: str | None = ...,
+        prompt: str | None = ...,
+        batch_size: int = ...,
+        show_progress_bar: bool | None = ...,
+        convert_to_tensor: Literal[False] = ...,
+        convert_to_sparse_tensor: bool = ...,
+        save_to_cpu: bool = ...,
+        device: str | list[str] | None = ...,
+        max_active_dims: int | None = ...,
+        pool: "WorkerPool | None" = ...,
+        chunk_size: int | None = ...,
+        *,
+        task: str | None = ...,
+        threshold: float = ...,
+        on_overflow: Literal["truncate", "error"] = ...,
+        sentences: str | Iterable[str] | None = ...,
+    ) -> SparseVectors: ...
+    @overload
+    def encode(
+        self,
+        inputs: str | Iterable[str] | None = ...,
+        prompt_name: str | None = ...,
+        prompt: str | None = ...,
+        batch_size: int = ...,
+        show_progress_bar: bool | None = ...,
+        convert_to_tensor: bool = ...,
+        convert_to_sparse_tensor: bool = ...,
+        save_to_cpu: bool = ...,
+        device: str | list[str] | None = ...,
+        max_active_dims: int | None = ...,
+        pool: "WorkerPool | None" = ...,
+        chunk_size: int | None = ...,
+        *,
+        task: str | None = ...,
+        threshold: float = ...,
+        on_overflow: Literal["truncate", "error"] = ...,
+        sentences: str | Iterable[str] | None = ...,
+    ) -> Any: ...  # noqa: ANN401
+
     def encode(
         self,
         inputs: str | Iterable[str] | None = None,
@@ -58,7 +118,7 @@ class SparseEncoder(TermsEncoder[SparseVectors]):
         threshold: float = 0.0,
         on_overflow: Literal["truncate", "error"] = "truncate",
         sentences: str | Iterable[str] | None = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         """Encode texts. Takes what `SparseEncoder.encode` of sentence-transformers 6.2 takes.
 
         Args:
@@ -67,7 +127,7 @@ class SparseEncoder(TermsEncoder[SparseVectors]):
             prompt: a text to put before each input; wins over prompt_name.
             batch_size: work of one run: up to batch_size * 64 tokens, on CUDA batch_size * 512. Vectors do not depend
                 on it beyond what kernels of other shapes round differently on CUDA.
-            show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG.
+            show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG and stderr is a terminal.
             convert_to_tensor: True gives a torch tensor; needs torch. (The default there, where torch is at hand.)
             convert_to_sparse_tensor: whether that tensor is sparse (COO).
             save_to_cpu: accepted; vectors are on the CPU in any case.
@@ -111,23 +171,8 @@ class SparseEncoder(TermsEncoder[SparseVectors]):
         return self._formed(self._run(texts, call), call, texts, single)
 
     encode_query = encode_queries = for_task(encode, "query")
-    encode_document = encode_documents = for_task(encode, "document")
+    encode_document = encode_documents = encode_corpus = for_task(encode, "document")
     aencode = in_thread(encode)
-
-    def decode(self, embeddings: Sparse, top_k: int | None = None) -> list[Any]:
-        """Terms with their weights, heaviest first: [(token, weight), ...] for each row, or for the one row.
-
-        As `SparseEncoder.decode` of sentence-transformers, for people who look.
-        """
-        return embeddings.to_tokens(self.token, top_k)
-
-    def similarity(self, embeddings1: Sparse, embeddings2: Sparse) -> Floats:
-        """(N, M) float32, by `similarity_fn_name`; one row counts as N = 1."""
-        return similarity(self.checked_similarity(), _rows(embeddings1), _rows(embeddings2))
-
-    def similarity_pairwise(self, embeddings1: Sparse, embeddings2: Sparse) -> Floats:
-        """(N,) float32: row i against row i."""
-        return similarity_pairwise(self.checked_similarity(), _rows(embeddings1), _rows(embeddings2))
 
     # ---- helpers -------------------------------------------------------------------------------------------------
 
@@ -142,7 +187,3 @@ class SparseEncoder(TermsEncoder[SparseVectors]):
             made = as_sparse_tensor(rows) if form.to_sparse_tensor else as_tensor(rows.to_dense())
             return made[0] if single else made
         return rows[0] if single else rows
-
-
-def _rows(embeddings: Sparse) -> SparseVectors:
-    return SparseVectors.of(embeddings) if isinstance(embeddings, SparseVector) else embeddings

@@ -1,13 +1,12 @@
 """Static models: a vector a text from a table of token vectors, by numpy alone."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from trivec._encoders.calls import Call, Ready, check_finite
+from trivec._encoders.calls import Call, Ready, RowCall, check_finite
 from trivec._encoders.dense import DenseEncoder
 from trivec._encoders.pipeline import Pipeline
 from trivec._errors import InputError
@@ -15,6 +14,7 @@ from trivec._model.static_model import MODEL2VEC
 from trivec._pooling.heads import Wanted
 from trivec._static.table import StaticTable
 from trivec._static.tokenizer import StaticTokenizer
+from trivec._system.background import Background
 from trivec._system.progress import progress_bar
 from trivec._tokens.batch import Batch, Tokens
 from trivec._vectors.arrays import Floats
@@ -100,7 +100,7 @@ class StaticEncoder(DenseEncoder):
             return super()._run(texts, call)
         pipeline, tokenizer = self._static(call.route)
         if isinstance(texts, Ready):  # encode_iter tokenizes ahead by itself
-            self._count_truncated(texts, call.on_overflow)
+            self._count_truncated(texts, call)
             found = pipeline.of_tokens(texts.tokens)[:, : call.wanted.width]  # (U, width)
             check_finite(texts.spread(np.asarray(np.isfinite(found).all(axis=1))), texts.texts, self._blamed)
             return HybridVectors(found if texts.row_of is None else found[texts.row_of])
@@ -111,13 +111,20 @@ class StaticEncoder(DenseEncoder):
             return tokenizer(texts[part], call.prompt, part.start)
 
         bar = progress_bar(len(texts), call.show_progress_bar)
-        for part, tokens in _ahead(read, parts, self._options.threads):
-            self._count_truncated(Ready(texts[part], tokens, None), call.on_overflow)
+        for part, tokens in _ahead(read, parts, tokenizer.threads):
+            self._count_truncated(Ready(texts[part], tokens, None), call)
             vectors[part] = pipeline.of_tokens(tokens)[:, : call.wanted.width]
             bar.update(part.stop - part.start)
         bar.close()
         check_finite(np.asarray(np.isfinite(vectors).all(axis=1)), texts, self._blamed)
         return HybridVectors(vectors)
+
+    def run_rows(self, tokens: Tokens, call: RowCall, /) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
+        """As any encoder's; rows of any lengths are averaged together."""
+        if call.wanted.states:
+            return super().run_rows(tokens, call)
+        found = self._static(call.route)[0].of_tokens(tokens)
+        return HybridVectors(found), np.asarray(np.isfinite(found).all(axis=1))
 
     @property
     def _blamed(self) -> str:
@@ -161,7 +168,7 @@ def _ahead(
     if len(parts) < 2 or threads == 1:
         yield from ((part, read(part)) for part in parts)
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="trivec-tokenizer") as ahead:
+    with Background(1, "trivec-tokenizer") as ahead:
         reading = ahead.submit(read, parts[0])
         for number, part in enumerate(parts, 1):
             tokens = reading.result()

@@ -1,57 +1,69 @@
 """What every encoder of texts has: prompts, and the only loop there is from texts to vectors."""
 
-import inspect
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from functools import cache
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from trivec._encoders.calls import TOKENS_PER_ROW, Call, Overflow, Ready, Side, check_finite, device_list
+from trivec._encoders.calls import (
+    TOKENS_PER_ROW,
+    Call,
+    Ready,
+    RowCall,
+    Side,
+    check_finite,
+    defaults_of,
+    device_list,
+    known_options,
+)
 from trivec._encoders.load_options import LoadOptions
-from trivec._encoders.loaded_model import LoadedModel
 from trivec._encoders.pipeline import Pipeline
-from trivec._encoders.windows import blocks, check_stream, windows
+from trivec._encoders.sentence_transformers_names import SentenceTransformersNames
+from trivec._encoders.windows import blocks, stream, windows
 from trivec._errors import InputError, TruncationError
 from trivec._model.families import FAMILIES
-from trivec._model.manifest import SIMILARITIES, Manifest
-from trivec._pooling.heads import Wanted
+from trivec._model.manifest import Manifest, similarity_name
+from trivec._pooling.heads import Selection, Wanted
 from trivec._system.progress import progress_bar
-from trivec._tokens.batch import Batch
+from trivec._tokens.batch import Batch, Tokens
 from trivec._tokens.inputs import as_texts
 from trivec._tokens.plan import distinct
 from trivec._vectors.heads import Collector, Head, HybridVectors, concatenated, record_of
+from trivec._vectors.rows import Vectors
+from trivec._vectors.scores import all_pairs, side_by_side
 
 if TYPE_CHECKING:
     from trivec._concurrency.pool import Part
 
 V = TypeVar("V")
+_CALLED = ("embeddings1", "embeddings2")
 _SIDES: Mapping[Side, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
 """The prompts of each side of a search, by the names that models give them; the first that is there counts."""
 
 
-class TextEncoder(LoadedModel, Generic[V]):
-    """Texts to vectors V. A kind of encoder adds its `encode`, `_call`, `_formed` and `fingerprint_of`.
+class TextEncoder(SentenceTransformersNames, Generic[V]):
+    """Texts to vectors. A kind adds `encode`, `encode_query`, `encode_document`, `fingerprint_of`, `_call`, `_formed`.
+
+    The two sides of `encode` are not declared here: pyright would take this declaration for theirs.
 
     Attributes:
         prompts: texts that are put before an input, by name ("query", "document", ...).
         default_prompt_name: the prompt of `encode` where a call names none.
-        similarity_fn_name: "cosine", "dot", "euclidean" or "manhattan".
         manifest: what the model folder says of itself.
     """
 
     encode: Callable[..., Any]
-    encode_query: Callable[..., Any]
-    encode_document: Callable[..., Any]
 
     def __init__(self, manifest: Manifest, pipelines: Mapping[str, Pipeline], options: LoadOptions) -> None:
         super().__init__(manifest, pipelines, options)
         self._dim = int(manifest.dim or 0)
         self.prompts: dict[str, str] = {**manifest.prompts, **(options.prompts or {})}
         self.default_prompt_name = options.default_prompt_name or manifest.default_prompt_name
-        self.similarity_fn_name = options.similarity_fn_name or manifest.similarity
+        self.similarity_fn_name = options.similarity_fn_name
         if self.default_prompt_name is not None and self.default_prompt_name not in self.prompts:
             raise InputError(
                 f"default_prompt_name {self.default_prompt_name!r} is none of the prompts {sorted(self.prompts)}."
@@ -115,10 +127,14 @@ class TextEncoder(LoadedModel, Generic[V]):
         uncut = self._uncut(options.get("task")) if whole else {}
         return record_of(self.encode(inputs, **{**self._returning(asked), **uncut, **options}))
 
+    def check_call(self, heads: Sequence[str] | None = None, **options: Any) -> None:  # noqa: ANN401
+        """Raise where an option of `represent` has a wrong value; nothing is encoded."""
+        self._call(**{**self.encode_options(), **self._returning(self.heads if heads is None else heads), **options})
+
     @classmethod
     def encode_options(cls) -> Mapping[str, Any]:
         """The options of `encode` beside the texts, with their defaults."""
-        return _defaults(cls.encode)
+        return defaults_of(cls.encode)
 
     def encode_iter(self, texts: Iterable[str], *, window: int = 1024, **options: Any) -> Iterator[V]:  # noqa: ANN401
         """Encode any number of texts in bounded memory: yields what `encode` gives of up to `window` texts, in order.
@@ -126,20 +142,15 @@ class TextEncoder(LoadedModel, Generic[V]):
         A window is tokenized while the one before it is encoded, so `texts` is read one window ahead. Where a text or
         the source of the texts fails, the blocks before it come first. The options are those of `encode`.
         """
-        known = self.encode_options()
-        for name in options:
-            if name not in known:
-                raise TypeError(f"encode_iter() got an unexpected keyword argument {name!r}")
-        call = self._call(**{**known, **options})
+        call = self._call(**known_options(self.encode_options(), options, "encode_iter"))
         if not call.in_processes:
             return blocks(
                 texts,
                 window,
-                lambda part: self._ready(as_texts(part, None)[0], call.route, call.prompt),
+                lambda part: self._ready(as_texts(part, None)[0], call),
                 lambda ready: self._formed(self._run(ready, call), call, ready.texts, False),
             )
-        check_stream(texts, window)
-        return self._stream(texts, window, call)
+        return self._stream(stream(texts, window), window, call)
 
     def tokenize(self, texts: str | Iterable[str], *, prompt: str = "", task: str | None = None) -> list[list[int]]:
         """Token ids of each text as the model reads them: behind the prompt, cut at max_seq_length."""
@@ -151,18 +162,95 @@ class TextEncoder(LoadedModel, Generic[V]):
         """The token of an id, which is also the term of a sparse row."""
         return next(iter(self._open().values())).tokenizer.token(token_id)
 
+    # ---- rows of token ids, for whoever gathers those of many callers --------------------------------------------
+
+    def reading(self, max_length: int | None = None, side: Literal["left", "right"] | None = None) -> Self:
+        """This model with texts cut elsewhere, which its fingerprint tells; the graph is shared, and stays this one's.
+
+        Args:
+            max_length: tokens a text is cut to; None: `max_seq_length`.
+            side: where what is too long is cut off; None: where the model has it.
+
+        Raises:
+            InputError: a length that the model cannot read, or a tokenizer that cuts on one side alone.
+        """
+        if max_length is not None:
+            self._check_length(max_length)
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        pipelines = {}
+        for name, pipeline in self._open().items():
+            tokenizer, spec = pipeline.tokenizer, pipeline.encoder
+            if side is not None:
+                tokenizer, spec = tokenizer.cut_from(side), replace(spec, truncation_side=side)
+            if max_length is not None:
+                tokenizer = tokenizer.cut_at(max_length)
+            pipelines[name] = replace(pipeline, tokenizer=tokenizer, encoder=spec)
+        twin._pipelines = pipelines
+        return twin
+
+    def row_call(
+        self, heads: Sequence[Head], *, prompt: str = "", task: str | None = None, states: bool = False
+    ) -> RowCall:
+        """What `run_rows` is to make of rows: these heads, uncut; `states` are vectors of all tokens for "colbert".
+
+        Raises:
+            InputError: a task that the model does not have.
+        """
+        select = Selection() if "sparse" in heads else None
+        wanted = Wanted("dense" in heads, select, "colbert" in heads and not states, states)
+        route = self._route(task)
+        return RowCall(route, wanted, self._open()[route].prompt_length(prompt) if wanted.dense else 0)
+
+    def read_rows(self, texts: Sequence[str], *, prompt: str = "", task: str | None = None) -> Ready:
+        """Texts tokenized, each that differs once.
+
+        Raises:
+            InputError: a text holds a lone surrogate (its index is named).
+        """
+        return self._ready(texts, Call(self._route(task), prompt, Wanted(), 1, "truncate"))
+
+    def run_rows(self, tokens: Tokens, call: RowCall, /) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
+        """What is wanted of N rows, and whether everything of a row is finite, (N,); no error is raised over one."""
+        collector = Collector(len(tokens.truncated))
+        pipeline = self._open()[call.route]
+        for rows, made in pipeline.each(tokens, call.wanted, call.prompt_length, 32 * TOKENS_PER_ROW):
+            collector.add(rows, *made)
+        return collector.vectors(None), collector.finite
+
     # ---- similarity ----------------------------------------------------------------------------------------------
 
-    similarity: Callable[..., Any]
-    """N and M vectors to (N, M) scores by `similarity_fn_name`, where one number compares two of them."""
-    similarity_pairwise: Callable[..., Any]
-    """N and N vectors to (N,) scores."""
+    @property
+    def similarity_fn_name(self) -> str:
+        """How `similarity` compares: "cosine", "dot", "euclidean" or "manhattan".
 
-    def checked_similarity(self) -> str:
-        """`similarity_fn_name`; InputError where it was set to what is none."""
-        if self.similarity_fn_name not in SIMILARITIES:
-            raise InputError(f"similarity_fn_name {self.similarity_fn_name!r} is not one of {', '.join(SIMILARITIES)}.")
-        return self.similarity_fn_name
+        Can be set, to a SimilarityFunction of sentence-transformers as well; None is the model's own. InputError where
+        it is none.
+        """
+        return self._similarity_fn_name
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, value: object) -> None:
+        self._similarity_fn_name = self.manifest.similarity if value is None else similarity_name(value)
+
+    def similarity(self, embeddings1: Vectors, embeddings2: Vectors) -> Any:  # noqa: ANN401
+        """Each vector against each, by `similarity_fn_name`: `cos_sim` of `trivec.util`, or its like.
+
+        Args:
+            embeddings1: (N, D) or (D,), dense or sparse: see `trivec.util` for what vectors may be.
+            embeddings2: (M, D) or (D,).
+
+        Returns:
+            (N, M) float32; float64 where float64 came. A torch tensor where an argument is one.
+
+        Raises:
+            InputError: no vectors, other widths, or a number that is not finite (its row is named).
+        """
+        return all_pairs(self.similarity_fn_name, embeddings1, embeddings2, _CALLED)
+
+    def similarity_pairwise(self, embeddings1: Vectors, embeddings2: Vectors) -> Any:  # noqa: ANN401
+        """Row i against row i: (N,), or a number of (D,) and (D,); all else is as of `similarity`."""
+        return side_by_side(self.similarity_fn_name, embeddings1, embeddings2, _CALLED)
 
     # ---- prompts -------------------------------------------------------------------------------------------------
 
@@ -250,8 +338,8 @@ class TextEncoder(LoadedModel, Generic[V]):
         """What is wanted of N texts: here, or in processes."""
         if call.in_processes and not isinstance(texts, Ready):
             return self._run_in_processes(texts, call)
-        ready = texts if isinstance(texts, Ready) else self._ready(texts, call.route, call.prompt)
-        self._count_truncated(ready, call.on_overflow)
+        ready = texts if isinstance(texts, Ready) else self._ready(texts, call)
+        self._count_truncated(ready, call)
         pipeline = self._open()[call.route]
         pipeline = pipeline.unnormalized() if call.unnormalized else pipeline
         count = len(ready.tokens.truncated)
@@ -297,32 +385,28 @@ class TextEncoder(LoadedModel, Generic[V]):
                 self._add_truncated(part.truncated)
                 yield self._formed(part.value, call, held.popleft(), False)
 
-    def _ready(self, texts: Sequence[str], route: str, prompt: str) -> Ready:
+    def _ready(self, texts: Sequence[str], call: Call) -> Ready:
         """The texts of a call, tokenized."""
         different, row_of = distinct(texts)
-        tokenizer = self._open()[route].tokenizer
+        tokenizer = self._open()[call.route].tokenizer
+        if call.max_length is not None:
+            tokenizer = tokenizer.cut_at(call.max_length)
         try:
-            return Ready(texts, tokenizer(different, prompt), row_of)
+            return Ready(texts, tokenizer(different, call.prompt), row_of)
         except InputError:
             if row_of is not None:
-                tokenizer(texts, prompt)  # fails as well, and names the index that the caller knows
+                tokenizer(texts, call.prompt)  # fails as well, and names the index that the caller knows
             raise
 
-    def _count_truncated(self, ready: Ready, on_overflow: Overflow) -> None:
+    def _count_truncated(self, ready: Ready, call: Call) -> None:
         truncated = ready.spread(ready.tokens.truncated)  # (N,)
         count = int(truncated.sum())
         if not count:
             return
-        if on_overflow == "error":
-            first = int(np.flatnonzero(truncated)[0])
+        if call.on_overflow == "error":
+            first, most = int(np.flatnonzero(truncated)[0]), call.max_length or self.max_seq_length
             raise TruncationError(
-                f"{count} of {len(truncated)} texts are longer than {self.max_seq_length} tokens, the first at "
+                f"{count} of {len(truncated)} texts are longer than {most} tokens, the first at "
                 f"index {first}. Shorten them, raise max_seq_length, or pass on_overflow='truncate'."
             )
         self._add_truncated(count)
-
-
-@cache
-def _defaults(encode: Callable[..., Any]) -> Mapping[str, Any]:
-    parameters = inspect.signature(encode).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in ("self", "inputs", "sentences")}

@@ -1,11 +1,12 @@
 """Any number of texts in bounded memory: a window is encoded while the next one is tokenized."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
 from trivec._errors import InputError, NonFiniteError, TruncationError
+from trivec._system.background import Background, Job
+from trivec._tokens.inputs import one_by_one
 
 Ready = TypeVar("Ready")
 Block = TypeVar("Block")
@@ -24,17 +25,16 @@ def blocks(
             iterator, an error of `read` or `encode` names the text at which its block starts. Whatever goes wrong, in
             `texts` itself too, is raised after the blocks of the texts before it.
     """
-    check_stream(texts, window)
-    return _blocks(iter(texts), window, read, encode)
+    return _blocks(iter(stream(texts, window)), window, read, encode)
 
 
-def check_stream(texts: object, window: object) -> None:
-    """Raise InputError unless these are texts in an iterable and a size."""
+def stream(texts: object, window: object, *, taker: str = "encode_iter", alone: str = "encode(text)") -> Iterable[str]:
+    """The texts one by one; InputError unless these are texts in an iterable and a size."""
     if not isinstance(window, int) or window < 1:
         raise InputError(f"window must be a whole number of at least 1, got {window!r}.")
-    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
-        came = "one text. Type: encode(text)" if isinstance(texts, str | bytes) else f"{type(texts).__name__}."
-        raise InputError(f"encode_iter takes an iterable of texts, got {came}")
+    if isinstance(texts, str):
+        raise InputError(f"{taker} takes an iterable of texts, got one text. Type: {alone}")
+    return one_by_one(texts, f"{taker} takes an iterable of texts")
 
 
 def windows(texts: Iterable[str], window: int) -> Iterator[list[str]]:
@@ -53,9 +53,9 @@ def _blocks(
     texts: Iterator[str], window: int, read: Callable[[list[str]], Ready], encode: Callable[[Ready], Block]
 ) -> Iterator[Block]:
     done = 0
-    with ThreadPoolExecutor(1, thread_name_prefix="trivec-tokenizer") as ahead:  # leaving it waits for one window
+    with Background(1, "trivec-tokenizer") as ahead:  # leaving it waits for one window
         part, failure = _pull(texts, window)
-        reading: Future[Ready] | None = ahead.submit(read, part) if part else None
+        reading: Job[Ready] | None = ahead.submit(read, part) if part else None
         while reading is not None:
             current, count = reading, len(part)
             part, failure = _pull(texts, window) if failure is None else ([], failure)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from trivec._engine.devices import CUDA, Engine
+from trivec._system.forks import afresh_in_children
 
 
 def preload(ort: Engine) -> str:
@@ -16,14 +17,30 @@ def preload(ort: Engine) -> str:
 
     onnxruntime prints its complaints, which would end up among the vectors that a program writes to stdout.
     """
-    with _PRELOADING:
-        if not _preloaded or _preloaded[0][0] is not ort:
-            _preloaded[:] = [(ort, _preload(ort))]
-        return _preloaded[0][1]
+    return _preloaded.by(ort)
 
 
-_PRELOADING = threading.Lock()
-_preloaded: list[tuple[Engine, str]] = []
+class _Preloaded:
+    """What was said where the libraries were loaded."""
+
+    def __init__(self) -> None:
+        self._found: tuple[Engine, str] | None = None
+        self.start_afresh()
+        afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """In a forked child: nobody is loading them."""
+        self._lock = threading.Lock()
+
+    def by(self, ort: Engine) -> str:
+        """What could not be loaded by an onnxruntime module."""
+        with self._lock:
+            if self._found is None or self._found[0] is not ort:
+                self._found = (ort, _preload(ort))
+            return self._found[1]
+
+
+_preloaded = _Preloaded()
 
 
 def _preload(ort: Engine) -> str:

@@ -56,6 +56,10 @@ class Engine(Protocol):
         """Providers that it was built with; whether one starts on this machine, it does not say."""
 
 
+class IdleProviderError(ProviderError):
+    """The first provider opened, and runs none of the graph's nodes."""
+
+
 class Assigned(NamedTuple):
     """A graph's node, and the provider that onnxruntime gave it to."""
 
@@ -178,14 +182,14 @@ def check_assigned(assigned: Sequence[Assigned], providers: Sequence[Provider], 
         given: whether the user named the providers: then some of the work may be the CPU's, and is shown.
 
     Raises:
-        ProviderError: the first provider runs nothing; or, on CUDA, a matrix product, attention or normalization would
-            run on the CPU.
+        IdleProviderError: the first provider runs nothing.
+        ProviderError: on CUDA, a matrix product, attention or normalization would run on the CPU.
     """
     first = providers[0].name
     if not assigned or first == CPU:
         return
     if all(node.provider != first for node in assigned):
-        raise ProviderError(
+        raise IdleProviderError(
             f"{first} opened, but runs none of the graph's {len(assigned)} nodes: "
             f"{', '.join(f'{count} go to {name}' for name, count in shares(assigned).items())}. Export the model with: "
             'trivec export; or load with device="cpu".'

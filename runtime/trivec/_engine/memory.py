@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from trivec._system.forks import afresh_in_children
+
 logger = logging.getLogger("trivec")
 _LEAST = 512  # tokens; below, a GPU that someone else fills for a moment would leave an encoder slow for good
 # onnxruntime's arenas, the C++ library's, CUDA's, cuBLAS' and cuDNN's words for it
@@ -29,6 +31,11 @@ class Budget:
         self.limit: int | None = None
         """Tokens of a run, once memory has run out."""
         self._largest = 0
+        self.start_afresh()
+        afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """In a forked child: nobody holds the lock."""
         self._lock = threading.Lock()
 
     def of(self, tokens: int) -> int:

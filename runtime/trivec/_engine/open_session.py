@@ -11,7 +11,9 @@ from trivec._engine.cuda_advice import INSTALL_GPU, NO_GPU, explain
 from trivec._engine.cuda_libraries import preload
 from trivec._engine.devices import CPU, CUDA, Assigned, Device, Engine, Provider, check_assigned, providers_of
 from trivec._errors import ModelFormatError, ProviderError
+from trivec._model.held_file import HeldFile
 from trivec._model.manifest import ROWS
+from trivec._system.native_text import native_path
 from trivec._system.nvidia import cuda_count
 
 _LARGE = 1 << 30
@@ -42,43 +44,66 @@ class Opened(NamedTuple):
     """Every node; none where onnxruntime does not tell."""
 
 
-def open_session(ort: Engine, files: Sequence[Path], wanted: Wanted) -> Opened:
+def open_session(ort: Engine, files: Sequence[HeldFile], wanted: Wanted) -> Opened:
     """An InferenceSession that runs where it is wanted.
 
     Args:
         ort: the onnxruntime module.
-        files: the graph, then its external data files.
+        files: the graph, then its external data files. Opened by their paths while these lead to them, so that weights
+            are mapped and shared; else from memory, which then holds a copy of those that are not packed.
         wanted: device or providers, and threads.
 
     Raises:
         ProviderError: the first provider is not built in, does not start, gives way to another one, or leaves a heavy
             node to the CPU.
         ModelFormatError: onnxruntime cannot read the graph.
+        IntegrityError: a file was written over since it was loaded.
     """
     providers = providers_of(wanted.device, wanted.providers, wanted.layout)
     _check_built_in(ort, wanted, providers)
     messages = preload(ort) if any(p.name != CPU for p in providers) else ""
-    options, keep_alive = _options(ort, files, wanted, providers[0].name)
+    in_place = _in_place(files)
+    options, keep_alive = _options(ort, files, wanted, providers[0].name, in_place=in_place)
+    model = native_path(files[0].path) if in_place else files[0].mapped().tobytes()
     on_cpu = providers[0].name == CPU
     try:
         session = ort.InferenceSession(
-            str(files[0]),
+            model,
             options,
             providers=[tuple(provider) for provider in providers],
             enable_fallback=0,  # else it prints, goes on with the CPU, and does so again when a run fails
         )
     except Exception as error:
+        if in_place and not _in_place(files):
+            return open_session(ort, files, wanted)
         if on_cpu:
-            raise ModelFormatError(f"onnxruntime {ort.__version__} cannot read {files[0]}: {error}") from error
+            raise ModelFormatError(f"onnxruntime {ort.__version__} cannot read {files[0].path}: {error}") from error
         why = why_not(ort, f"{error}\n{messages}")
         reason = " ".join(str(error).split()).rstrip(".")
         raise ProviderError(f"{providers[0].name} does not start: {reason}. {why or _DOCTOR}") from error
     del keep_alive
+    if in_place and not _in_place(files):  # they were replaced meanwhile
+        return open_session(ort, files, wanted)
+    _check_names(session, files[0].path)
     if session.get_providers()[0] != providers[0].name:
         raise ProviderError(_fell_back(ort, session.get_providers()[0], wanted, providers[0].name, messages))
     assigned = () if on_cpu else assigned_nodes(session)
     check_assigned(assigned, providers, wanted.providers is not None)
     return Opened(session, assigned)
+
+
+def _check_names(session: Any, path: Path) -> None:  # noqa: ANN401 - onnxruntime has no types
+    """ModelFormatError where a name of the graph, which onnxruntime hands on as it stands there, is no text."""
+    try:
+        for thing in (*session.get_inputs(), *session.get_outputs()):
+            for part in (thing.name, thing.type, *thing.shape):
+                str(part)
+    except UnicodeDecodeError as error:
+        raise ModelFormatError(f"{path} names an input or output in bytes that are no UTF-8: {error}") from error
+
+
+def _in_place(files: Sequence[HeldFile]) -> bool:
+    return all(file.is_in_place() for file in files)
 
 
 def assigned_nodes(session: Any) -> tuple[Assigned, ...]:  # noqa: ANN401 - onnxruntime has no types
@@ -129,7 +154,7 @@ def _fell_back(ort: Engine, to: str, wanted: Wanted, name: str, messages: str) -
 
 
 def _options(
-    ort: Engine, files: Sequence[Path], wanted: Wanted, provider: str
+    ort: Engine, files: Sequence[HeldFile], wanted: Wanted, provider: str, *, in_place: bool
 ) -> tuple[Any, list[npt.NDArray[np.uint8]]]:
     """Session options for the first provider, and buffers that must live until the session is made."""
     options = ort.SessionOptions()
@@ -141,7 +166,7 @@ def _options(
     options.enable_mem_pattern = False  # its cache grows with every new shape and is never evicted
     # An arena keeps what the longest text took, and rounds it up: 0.13 GB of 2.3 for 8,192 tokens of an XLM-R-large. It
     # saves 7 % of a MiniLM's time and nothing that can be measured of a model this large.
-    options.enable_cpu_mem_arena = sum(file.stat().st_size for file in files) < _LARGE
+    options.enable_cpu_mem_arena = sum(file.size for file in files) < _LARGE
     options.log_severity_level = 4  # errors are raised; the same text on stderr helps nobody
     if provider == CPU:
         # There, ORT's SkipLayerNormalization is several times slower than Add + LayerNormalization, and BiasGelu is
@@ -151,16 +176,15 @@ def _options(
         options.enable_profiling, options.profile_file_prefix = True, str(wanted.profile)
     if wanted.options is not None:
         wanted.options(options)
-    graph = files[0].resolve()
-    scattered = [f for f in files[1:] if f.resolve().parent != graph.parent]
-    if not scattered:
+    graph, *data = [file.path for file in files]
+    if in_place and all(path.resolve().is_relative_to(graph.resolve().parent) for path in data):
         return options, []
     # onnxruntime refuses external data that resolves outside the graph's folder: hand it over in memory, mapped
-    buffers = [np.memmap(f, dtype=np.uint8, mode="r") for f in files[1:]]
+    buffers = [file.mapped() for file in files[1:]]
     options.add_external_initializers_from_files_in_memory(
-        [f.name for f in files[1:]], buffers, [len(b) for b in buffers]
+        [path.relative_to(graph.parent).as_posix() for path in data], buffers, [len(b) for b in buffers]
     )
-    return options, list(buffers)
+    return options, buffers
 
 
 # ---- libraries -------------------------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
 """One open ONNX graph on one device. The only module that imports onnxruntime."""
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -12,22 +12,26 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from trivec._engine.devices import CUDA, KINDS, Device, Engine, Provider, check_providers, shares
+from trivec._engine.devices import CPU, CUDA, KINDS, Device, Engine, Provider, check_providers, providers_of, shares
+from trivec._engine.engine_name import session_name
 from trivec._engine.io_binding import BoundSession
 from trivec._engine.memory import Budget, is_memory_error, within
 from trivec._engine.open_session import Wanted, assigned_nodes, open_session
 from trivec._engine.provider_probe import probe
-from trivec._errors import MissingExtraError, ModelFormatError, ProviderError
+from trivec._engine.row_feeds import check_inputs, feed, fixed_shape, run_fixed
+from trivec._errors import MissingExtraError, ProviderError
+from trivec._model.held_file import HeldFile
 from trivec._model.manifest import ROWS
+from trivec._system.background import Background, Job, is_ending
+from trivec._system.forks import afresh_in_children, never_freed
 
 INSTALL = 'pip install "trivec[cpu]"   (or "trivec[gpu]" on a machine with an NVIDIA GPU)'
+TELEMETRY = "ORT_DISABLE_TELEMETRY"  # what onnxruntime reads where it is imported
 _SMALL = 1 << 28
 _BATCHES_AHEAD = 2  # batches that the host prepares or finishes while the device runs
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Floats = npt.NDArray[np.float32]
-# What a text graph may ask for beside input_ids; a row has no padding and one segment.
-_EXTRA_INPUTS = ("attention_mask", "token_type_ids", "position_ids")
 
 
 def available_devices() -> list[str]:
@@ -56,11 +60,14 @@ def probe_providers() -> dict[str, str]:
 
 
 class Session:
-    """An open graph: token ids in, float32 arrays out. Any number of threads may run it."""
+    """An open graph: token ids in, float32 arrays out. Any number of threads may run it.
+
+    A forked child opens the graph anew at its first run, from the same files: onnxruntime's threads stay behind.
+    """
 
     def __init__(
         self,
-        files: Sequence[Path],
+        files: Sequence[Path | HeldFile],
         *,
         device: Device,
         threads: int,
@@ -91,52 +98,100 @@ class Session:
             ProviderError: the device cannot be had, or leaves heavy operators to the CPU.
             ModelFormatError: onnxruntime cannot read the graph.
         """
-        ort = _onnxruntime()
         given = None if providers is None else tuple(providers)
-        wanted = Wanted(device, threads, spin, given, layout, profile, options)
-        self._session, self._assigned = open_session(ort, files, wanted)
+        self._session = cast("Any", None)
+        self._bound: BoundSession | None = None
+        self._narrow: Session | None = None
+        self._wanted = Wanted(device, threads, spin, given, layout, profile, options)
+        self._files = [file if isinstance(file, HeldFile) else HeldFile(file) for file in files]
+        self._binds = bound = device.kind == "cuda" if bind is None else bind
+        self._open()
         self.device, self.layout = device, layout
-        small = sum(file.stat().st_size for file in files) < _SMALL
-        bound = device.kind == "cuda" if bind is None else bind
+        small = sum(file.size for file in self._files) < _SMALL
         self.lanes = threads if device.kind == "cpu" and small and not bound else 1
         """Runs that are worth having side by side, each with one thread, in place of one run with all of them."""
         self.ahead = _BATCHES_AHEAD if bound else 1
         """Batches that are worth having under way: while the device runs one, the host works on another."""
         self.budget = budget or Budget()
         """Tokens that a run may hold, once memory has run out."""
-        self._files, self._lock, self._given = files, threading.Lock(), given
-        self._profile, self._options = profile, options
-        self._narrow: Session | None = None
-        self._executor: ThreadPoolExecutor | None = None
-        self._partial = ort.RunOptions()
+        self._lock = threading.Lock()
+        self._lanes = Background(self.lanes, "trivec-lane")
+        self._hosts = Background(self.ahead, "trivec-host")
+        self._worker = Background(1, "trivec-device")
+        self._partial = _onnxruntime().RunOptions()
         self._partial.only_execute_path_to_fetches = True
         self._dtypes = {i.name: _dtype(i.type) for i in self._session.get_inputs()}
         self.inputs = tuple(self._dtypes)
         self.outputs = {o.name: _width(o.shape) for o in self._session.get_outputs()}
+        self._fixed = None
         if layout == ROWS:
-            _check_inputs(self.inputs, files[0])
-        self._bound, self._worker = None, None
-        if bound:
-            graphs = str(self._session.get_provider_options().get(CUDA, {}).get("enable_cuda_graph", "0")) == "1"
-            self._bound = BoundSession(ort, self._session, (device.kind, device.index or 0), graphs=graphs)
-            self._worker = ThreadPoolExecutor(1, thread_name_prefix="trivec-device")
+            check_inputs(self.inputs, self._files[0].path)
+            self._fixed = fixed_shape({i.name: i.shape for i in self._session.get_inputs()}, self._files[0].path)
+        afresh_in_children(self)
+
+    def start_afresh(self) -> None:
+        """In a forked child: forget what was opened in the parent."""
+        never_freed(self._session, self._bound)
+        self._session = self._bound = self._narrow = None
+        self._lock = threading.Lock()
+
+    def _open(self) -> None:
+        """Open the graph."""
+        ort, device = _onnxruntime(), self._wanted.device
+        session, self._assigned = open_session(ort, self._files, self._wanted)
+        if self._binds:
+            graphs = str(session.get_provider_options().get(CUDA, {}).get("enable_cuda_graph", "0")) == "1"
+            self._bound = BoundSession(ort, session, (device.kind, device.index or 0), graphs=graphs)
+            self._device_lock = threading.Lock()
+        self._session = session
+
+    def _reopened(self) -> Any:  # noqa: ANN401 - onnxruntime has no types
+        """The graph, opened in a forked child.
+
+        Raises:
+            ProviderError: it was on CUDA, which cannot be used again in a fork of a process that has used it.
+            IntegrityError, ModelFormatError: as of a load.
+        """
+        if self.device.kind == "cuda":
+            raise ProviderError(
+                f"this encoder was opened on {self.device} before a fork, and CUDA does not work in forked children. "
+                'Load it in the child, and nothing on CUDA in the parent; or start processes with "spawn": '
+                'multiprocessing.get_context("spawn"), or encoder.encode(texts, device=["cuda:0"])'
+            )
+        with self._lock:
+            if self._session is None:
+                self._open()
+            return self._session
 
     # ---- what it is --------------------------------------------------------------------------------------------------
 
     @property
     def providers(self) -> tuple[str, ...]:
         """Providers that onnxruntime really opened, best first."""
-        return tuple(self._session.get_providers())
+        return tuple((self._session or self._reopened()).get_providers())
+
+    @property
+    def engine(self) -> str:
+        """What runs the graph, in words: see `engine_name`."""
+        ort, wanted = _onnxruntime(), self._wanted
+        providers = providers_of(wanted.device, wanted.providers, wanted.layout)
+        cuda = getattr(ort, "cuda_version", "") or ""
+        return session_name(ort.__version__, self.providers, providers, wanted.device, wanted.layout, cuda)
 
     @property
     def shares(self) -> dict[str, int]:
         """Nodes of the graph by the provider that runs them; empty where this onnxruntime does not tell."""
-        return shares(self._assigned or assigned_nodes(self._session))
+        return shares(self._assigned or assigned_nodes(self._session or self._reopened()))
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens of a text that the graph is fixed to; None: it takes any number."""
+        return None if self._fixed is None else self._fixed.tokens
 
     def end_profiling(self) -> list[Path]:
         """End the profiles that `profile` has begun, of this session and of its lanes; their files."""
         sessions = [self, *([] if self._narrow is None else [self._narrow])]
-        return [Path(each._session.end_profiling()) for each in sessions if each._profile is not None]
+        return [Path(each._session.end_profiling()) for each in sessions if each._wanted.profile is not None]
 
     # ---- several batches ---------------------------------------------------------------------------------------------
 
@@ -146,35 +201,36 @@ class Session:
         Threads that share the operators of one run wait for each other at the end of each operator, 60 times a layer;
         runs of one thread each do not. They take a session of their own, opened at the first need, since a session has
         one number of threads for all its runs; it shares what is mapped of the weights, not what onnxruntime packs.
+        At the interpreter's end, where no thread can be had, this session runs one item after the other.
         """
+        if is_ending():
+            return map(partial(work, self), items)
         with self._lock:
-            if self._narrow is None or self._executor is None:
-                narrow = partial(Session, self._files, device=self.device, threads=1, providers=self._given)
+            if self._narrow is None:
+                given = self._wanted
+                narrow = partial(Session, self._files, device=self.device, threads=1, providers=given.providers)
                 # onnxruntime adds the second to a profile's name: one of the same beginning could be written over
-                profile = None if self._profile is None else self._profile.with_name(f"{self._profile.name}-lanes")
-                self._narrow = narrow(layout=self.layout, budget=self.budget, profile=profile, options=self._options)
-                self._executor = ThreadPoolExecutor(self.lanes, thread_name_prefix="trivec-lane")
-        return self._executor.map(partial(work, self._narrow), items)
+                profile = None if given.profile is None else given.profile.with_name(f"{given.profile.name}-lanes")
+                self._narrow = narrow(layout=self.layout, budget=self.budget, profile=profile, options=given.options)
+            narrow_session = self._narrow
+        return self._lanes.map(partial(work, narrow_session), items)
 
     def overlapped(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
         """`work(item)` of each item, in order; while one is on the device, the next is made ready.
 
         On the device itself there is one at a time (`run_feeds` has one thread), so its memory is that of one run.
         """
-        with self._lock:  # never the lanes' threads: a session has lanes, or runs ahead
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(self.ahead, thread_name_prefix="trivec-host")
-        waiting: deque[Future[Result]] = deque()
+        waiting: deque[Job[Result]] = deque()
         try:
             for item in items:
-                waiting.append(self._executor.submit(work, item))
+                waiting.append(self._hosts.submit(work, item))
                 if len(waiting) > self.ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for future in waiting:
-                future.cancel()
+            for job in waiting:
+                job.cancel()
 
     # ---- runs --------------------------------------------------------------------------------------------------------
 
@@ -192,17 +248,24 @@ class Session:
         """
         if len(ids) == 1:  # one text cannot be cut
             try:
-                return self.run_feeds({name: _feed(name, ids) for name in self.inputs}, outputs)
+                if self._fixed is None:
+                    return self.run_feeds({name: feed(name, ids) for name in self.inputs}, outputs)
+                return self._run_rows(ids, outputs)
             except Exception as error:
                 raise run_error(error, 1, ids.shape[1], self.device) from error
 
         def run(rows: slice) -> list[Floats]:
-            return self.run_feeds({name: _feed(name, ids[rows]) for name in self.inputs}, outputs)
+            return self._run_rows(ids[rows], outputs)
 
         def failure(error: Exception, rows: slice) -> ProviderError:
             return run_error(error, rows.stop - rows.start, ids.shape[1], self.device)
 
         return within(self.budget, [ids.shape[1]] * len(ids), run, failure)
+
+    def _run_rows(self, ids: npt.NDArray[np.int64], outputs: Sequence[str]) -> list[Floats]:
+        if self._fixed is None:
+            return self.run_feeds({name: feed(name, ids) for name in self.inputs}, outputs)
+        return run_fixed(lambda feeds: self.run_feeds(feeds, outputs), self.inputs, ids, self._fixed)
 
     def run_feeds(self, feeds: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str]) -> list[Floats]:
         """Run a graph of any layout once, in float32 out; onnxruntime's errors come as they are (see `run_error`).
@@ -211,13 +274,20 @@ class Session:
             feeds: every input of the graph, by name.
             outputs: names; what only other outputs need is not computed.
         """
+        session = self._session or self._reopened()
         typed = {name: feeds[name].astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
-        if self._bound is None or self._worker is None:
+        if self._bound is None:
             options = self._partial if len(outputs) < len(self.outputs) else None
-            arrays: list[npt.NDArray[Any]] = self._session.run(list(outputs), typed, options)
+            arrays: list[npt.NDArray[Any]] = session.run(list(outputs), typed, options)
         else:
-            arrays = self._worker.submit(self._bound.run, typed, tuple(outputs)).result()
+            arrays = self._worker.submit(self._run_bound, self._bound, typed, tuple(outputs)).result()
         return [array.astype(np.float32, copy=False) for array in arrays]
+
+    def _run_bound(
+        self, bound: BoundSession, feeds: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str]
+    ) -> list[npt.NDArray[Any]]:
+        with self._device_lock:  # waits for nobody but at the interpreter's end, where callers run it themselves
+            return bound.run(feeds, outputs)
 
 
 def run_error(error: Exception, texts: int, tokens: int, device: Device) -> ProviderError:
@@ -239,7 +309,8 @@ def run_error(error: Exception, texts: int, tokens: int, device: Device) -> Prov
 
 def _onnxruntime() -> Engine:
     # Wheels since 1.31 send telemetry unless told otherwise before they are loaded. What a user has set stays.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    late = "onnxruntime" in sys.modules and TELEMETRY not in os.environ
+    os.environ.setdefault(TELEMETRY, "1")
     try:
         import onnxruntime
     except ImportError as error:
@@ -251,7 +322,26 @@ def _onnxruntime() -> Engine:
             "onnxruntime is half removed (onnxruntime and onnxruntime-gpu share their files, and one was uninstalled). "
             f"Type: pip uninstall -y onnxruntime onnxruntime-gpu && {INSTALL}"
         )
+    if late:  # the program had imported it before; what it has sent by now is sent
+        onnxruntime.disable_telemetry_events()
     return cast("Engine", onnxruntime)
+
+
+def cpu_engine() -> str:
+    """What runs a graph on this machine's CPU, in words: see `engine_name`.
+
+    Raises:
+        MissingExtraError: no onnxruntime is installed.
+    """
+    return session_name(_onnxruntime().__version__, [CPU], [], Device("cpu"), ROWS, "")
+
+
+def telemetry() -> str:
+    """Whether onnxruntime, as trivec loads it, sends telemetry: "off", or "on" and why."""
+    said = os.environ.get(TELEMETRY, "1")
+    if said.strip().lower() in ("1", "true", "yes", "on"):  # the values that onnxruntime understands
+        return "off"
+    return f"on, because {TELEMETRY}={said!r} is set. To turn it off, unset it or set it to 1"
 
 
 def engine_versions() -> dict[str, str]:
@@ -267,28 +357,9 @@ def engine_versions() -> dict[str, str]:
     return found
 
 
-def _check_inputs(inputs: Sequence[str], graph: Path) -> None:
-    unknown = [name for name in inputs if name != "input_ids" and name not in _EXTRA_INPUTS]
-    if unknown or "input_ids" not in inputs:
-        raise ModelFormatError(
-            f"{graph} has the inputs {list(inputs)}; a text encoder has input_ids and at most "
-            f"{', '.join(_EXTRA_INPUTS)}. Export the model with: trivec export"
-        )
-
-
-def _feed(name: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """One graph input (B, S) for rows without padding."""
-    if name == "input_ids":
-        return ids
-    if name == "position_ids":
-        return np.broadcast_to(np.arange(ids.shape[1], dtype=np.int64), ids.shape).copy()
-    return np.full_like(ids, 1 if name == "attention_mask" else 0)
-
-
 def _dtype(ort_type: str) -> npt.DTypeLike:
-    return {"tensor(int32)": np.int32, "tensor(float)": np.float32, "tensor(float16)": np.float16}.get(
-        ort_type, np.int64
-    )
+    known = {"int32": np.int32, "bool": np.bool_, "float": np.float32, "float16": np.float16}
+    return known.get(ort_type.removeprefix("tensor(").removesuffix(")"), np.int64)
 
 
 def _width(shape: Sequence[int | str | None]) -> int | None:

@@ -37,11 +37,16 @@ class Check:
     """ "dense", "sparse" or "colbert": which of a route's representations."""
     others: tuple["Check", ...] = ()
     """An export's checks of the other routes and heads of the encoder, of which this is the worst."""
+    engine: str = ""
+    """What computed it, in words; "" where another graph stood for the variant."""
     layout: str = "rows"
     """"rows", or "mixed": the graph that CUDA has for texts of different lengths."""
 
     def record(self, status: str) -> dict[str, Any]:
-        """The manifest's gate entry: `measured`, or `emulated` where another graph stood for the variant."""
+        """The manifest's gate entry: `measured`, or `emulated` where another graph stood for the variant.
+
+        No time is in it: two equal exports have one manifest.
+        """
         given = dataclasses.asdict(self.figures).items()
         figures = {k: v for k, v in given if k not in ("worst", "lowest") and v is not None}
         rounded = {key: round(value, 8) if isinstance(value, float) else value for key, value in figures.items()}
@@ -52,10 +57,39 @@ class Check:
             "head": self.head,
             "texts": self.texts,
             **rounded,
-            # a graph that emulates another says nothing of its time
-            **({"ms_per_text": round(self.ms_per_text, 3)} if status == "measured" else {}),
             "worst_text": self.worst_text[:200],
         }
+
+
+def figures_by_head(
+    vectors: HybridVectors,
+    alone: Sequence[HybridVectors],
+    stride: int,
+    reference: HybridVectors,
+    kinds: Sequence[str],
+) -> dict[str, Figures]:
+    """Figures of each head that the reference has: "dense", "sparse", "colbert".
+
+    Args:
+        vectors: of N texts, all in one call.
+        alone: of every stride-th text, each in a call of its own.
+        stride: see `alone`.
+        reference: of the N texts.
+        kinds: what each text stands for.
+    """
+    found: dict[str, Figures] = {}
+    if reference.dense is not None:
+        one = np.concatenate([item.dense for item in alone if item.dense is not None])  # (M, D)
+        found["dense"] = compare(cast("Floats", vectors.dense), one, stride, reference.dense, kinds)
+    if isinstance(reference.sparse, SparseVectors):
+        rows = SparseVectors.concatenate([cast("SparseVectors", item.sparse) for item in alone])
+        mine = cast("SparseVectors", vectors.sparse)
+        found["sparse"] = compare_sparse(mine, rows, stride, reference.sparse, kinds)
+    if isinstance(reference.colbert, MultiVectors):
+        several = MultiVectors.concatenate([cast("MultiVectors", item.colbert) for item in alone])
+        mine_too = cast("MultiVectors", vectors.colbert)
+        found["colbert"] = compare_multi(mine_too, several, stride, reference.colbert, kinds)
+    return found
 
 
 def check_route(
@@ -67,26 +101,13 @@ def check_route(
 ) -> list[Check]:
     """Encode all texts in one call and some in calls of their own, and compare each head with the reference."""
     listed = [text.text for text in texts]
-    kinds = [text.kind for text in texts]
     asked: dict[str, Any] = {"prompt": "", "task": route, "whole": True}
     start = time.perf_counter()
     vectors = encoder.represent(listed, **asked)
     seconds = time.perf_counter() - start
     stride = max(1, len(listed) // ALONE)
     alone = [encoder.represent([text], **asked) for text in listed[::stride]]
-    found: dict[str, Figures] = {}
-    if reference.dense is not None:
-        one = np.concatenate([item.dense for item in alone if item.dense is not None])  # (M, D)
-        found["dense"] = compare(cast("Floats", vectors.dense), one, stride, reference.dense, kinds)
-    if isinstance(reference.sparse, SparseVectors):
-        rows = SparseVectors.concatenate([cast("SparseVectors", item.sparse) for item in alone])
-        mine = cast("SparseVectors", vectors.sparse)
-        found["sparse"] = compare_sparse(mine, rows, stride, reference.sparse, kinds)
-    if isinstance(reference.colbert, MultiVectors):
-        several = MultiVectors.concatenate([cast("MultiVectors", item.colbert) for item in alone])
-        found["colbert"] = compare_multi(
-            cast("MultiVectors", vectors.colbert), several, stride, reference.colbert, kinds
-        )
+    found = figures_by_head(vectors, alone, stride, reference, [text.kind for text in texts])
     return [
         Check(
             encoder.precision,
@@ -99,6 +120,7 @@ def check_route(
             seconds / len(listed) * 1000,
             tuple((listed[index], value) for index, value in figures.lowest),
             head,
+            engine=encoder.engine_fingerprint,
         )
         for head, figures in found.items()
     ]

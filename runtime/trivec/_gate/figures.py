@@ -92,19 +92,9 @@ def compare(vectors: Vectors, alone: Vectors, stride: int, reference: Vectors, k
 def compare_sparse(
     vectors: SparseVectors, alone: SparseVectors, stride: int, reference: SparseVectors, kinds: Sequence[str]
 ) -> Figures:
-    """Figures of sparse rows (N, V); see `compare`. Neighbours are those of cosine similarity.
-
-    A text of which a model knows next to nothing has one or two faint terms, and their cosine would be chance. So the
-    cosine is taken as if every row had one further term, the same for all: a tenth of the mean norm of the rows.
-    """
-    faint = _FAINT * float(reference.norms().mean(dtype=np.float64)) ** 2 if len(reference) else 0.0
-    squares = (
-        np.square(vectors.norms(), dtype=np.float64) + faint,
-        np.square(reference.norms(), dtype=np.float64) + faint,
-    )
-    products = vectors.row_dot(reference).astype(np.float64) + faint  # (N,)
+    """Figures of sparse rows (N, V); see `compare`. Neighbours are those of cosine similarity."""
     figures = _figures(
-        products / np.maximum(np.sqrt(squares[0] * squares[1]), 1e-300) if faint else np.ones(len(reference)),
+        sparse_cosine(vectors, reference),
         overlap(similarity("cosine", vectors, vectors), similarity("cosine", reference, reference)),
         _sparse_diff(vectors[::stride], alone),
         kinds,
@@ -116,13 +106,9 @@ def compare_multi(
     vectors: MultiVectors, alone: MultiVectors, stride: int, reference: MultiVectors, kinds: Sequence[str]
 ) -> Figures:
     """Figures of one vector a token; a text's cosine is the mean of its tokens'. Neighbours are those of MaxSim."""
-    tokens = cosine(vectors.vectors, reference.vectors)  # (T,)
-    sums = np.concatenate([[0.0], np.cumsum(tokens)])  # (T + 1,)
-    counts = np.diff(reference.offsets)  # (N,)
-    cosines = np.where(counts > 0, np.diff(sums[reference.offsets]) / np.maximum(counts, 1), 1.0)  # (N,)
     few = slice(None, None, max(1, len(reference) // _MAXSIM_TEXTS))
     figures = _figures(
-        cosines,
+        multi_cosine(vectors, reference),
         overlap(vectors[few].maxsim(vectors[few]), reference[few].maxsim(reference[few])),
         float(np.abs(vectors[::stride].vectors - alone.vectors).max(initial=0.0)),
         kinds,
@@ -166,6 +152,33 @@ def failures(figures: Figures, bounds: Bounds) -> list[str]:
     return found
 
 
+def sparse_cosine(vectors: SparseVectors, reference: SparseVectors) -> npt.NDArray[np.float64]:
+    """Row by row (N,), in float64.
+
+    A text of which a model knows next to nothing has one or two faint terms, and their cosine would be chance. So the
+    cosine is taken as if every row had one further term, the same for all: a tenth of the mean norm of the rows.
+    """
+    faint = _FAINT * float(reference.norms().mean(dtype=np.float64)) ** 2 if len(reference) else 0.0
+    if not faint:
+        return np.where(vectors.norms() > 0, 0.0, 1.0)
+    squares = (
+        np.square(vectors.norms(), dtype=np.float64) + faint,
+        np.square(reference.norms(), dtype=np.float64) + faint,
+    )
+    products = vectors.row_dot(reference).astype(np.float64) + faint  # (N,)
+    found: npt.NDArray[np.float64] = products / np.maximum(np.sqrt(squares[0] * squares[1]), 1e-300)
+    return found
+
+
+def multi_cosine(vectors: MultiVectors, reference: MultiVectors) -> npt.NDArray[np.float64]:
+    """Text by text (N,), the mean of its tokens' cosines; 1 for a text without tokens."""
+    tokens = cosine(vectors.vectors, reference.vectors)  # (T,)
+    sums = np.concatenate([[0.0], np.cumsum(tokens)])  # (T + 1,)
+    counts = np.diff(reference.offsets)  # (N,)
+    found: npt.NDArray[np.float64] = np.where(counts > 0, np.diff(sums[reference.offsets]) / np.maximum(counts, 1), 1.0)
+    return found
+
+
 def cosine(a: Vectors, b: Vectors) -> npt.NDArray[np.float64]:
     """Row by row (N,), in float64; two zero rows count as equal, one as NaN-free 0."""
     x, y = a.astype(np.float64), b.astype(np.float64)  # (N, D)
@@ -185,16 +198,21 @@ def top_overlap(vectors: Vectors, reference: Vectors, k: int = 10) -> float:
 
 def overlap(ours: Vectors, theirs: Vectors, k: int = 10) -> float:
     """The same of two score matrices (N, N), whose diagonals do not count."""
-    n = len(theirs)
-    if n <= k:
-        return 1.0
+    return float(kept_neighbours(ours, theirs, range(len(theirs)), k).mean()) if len(theirs) else 1.0
+
+
+def kept_neighbours(ours: Vectors, theirs: Vectors, rows: Sequence[int], k: int = 10) -> npt.NDArray[np.float64]:
+    """The share of each text's neighbours that stay (B,), of scores (B, N) of the texts `rows` (B,) with all."""
+    if theirs.shape[1] <= k:
+        return np.ones(len(theirs))
     ours, theirs = ours.copy(), theirs.copy()
-    np.fill_diagonal(ours, -np.inf)
-    np.fill_diagonal(theirs, -np.inf)
-    nearest = np.argpartition(-ours, k, axis=1)[:, :k]  # (N, k)
-    threshold = -np.partition(-theirs, k - 1, axis=1)[:, k - 1 : k]  # (N, 1)
-    kept = np.take_along_axis(theirs, nearest, axis=1) >= threshold - 1e-6  # (N, k)
-    return float(kept.mean())
+    for scores in (ours, theirs):
+        scores[np.arange(len(scores)), rows] = -np.inf
+    nearest = np.argpartition(-ours, k, axis=1)[:, :k]  # (B, k)
+    threshold = -np.partition(-theirs, k - 1, axis=1)[:, k - 1 : k]  # (B, 1)
+    kept = np.take_along_axis(theirs, nearest, axis=1) >= threshold - 1e-6  # (B, k)
+    shares: npt.NDArray[np.float64] = kept.mean(axis=1)
+    return shares
 
 
 def _scores(vectors: Vectors) -> Vectors:

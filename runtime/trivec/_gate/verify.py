@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.text_encoder import TextEncoder
 from trivec._engine.approvals import approve
 from trivec._engine.devices import Device, parse_device
+from trivec._engine.engine_drift import tolerance
 from trivec._engine.session import available_devices
 from trivec._errors import InputError, IntegrityError, ModelFormatError, ModelNotFoundError
 from trivec._gate.checks import Check, check_route
@@ -21,9 +23,12 @@ from trivec._model import manifest_file
 from trivec._model.find import find
 from trivec._model.integrity import sha256
 from trivec._model.manifest import FILE_NAME, PRECISIONS, Manifest
+from trivec._model.pin import UNVERIFIED, check_digests, check_expect, digest_of, read_pinned
 from trivec._model.source import Folder, Source
 from trivec._model.static_model import static_spec
 from trivec._system.atomic import write_at_once
+
+logger = logging.getLogger("trivec")
 
 
 def verify(
@@ -32,18 +37,21 @@ def verify(
     device: str = "auto",
     texts: Sequence[Text] | None = None,
     threads: int | None = None,
+    expect: str | None = None,
     record: bool = True,
 ) -> list[Check]:
     """Compare every variant that the device runs with the fp32 variant on the CPU, over the verification texts.
 
     Every file is hashed first. Where a GPU run of fp16 passes whose gate so far is `emulated`, the manifest of a local
-    folder is rewritten: `measured`, with this machine's figures.
+    folder is rewritten: `measured`, with this machine's figures. That gives it another digest, which the log tells; a
+    manifest that `expect` pins stays as it is.
 
     Args:
         name_or_folder: a model folder, or a repository on the Hub; it needs its fp32 variant.
         device: "auto", "cpu", "cuda", "cuda:1".
         texts: other texts than the shipped ones.
         threads: CPU threads.
+        expect: as in `load`.
         record: whether the manifest may be rewritten.
 
     Returns:
@@ -51,20 +59,21 @@ def verify(
 
     Raises:
         ModelNotFoundError: there is no such model, or it has no fp32 variant.
-        ModelFormatError: it has no manifest.
-        IntegrityError: a file is not the one that the manifest describes.
+        ModelFormatError: it has no manifest, or one without digests.
+        IntegrityError: a file is not the one that the manifest describes, or the manifest not the one of `expect`.
         InputError: there are fewer than two texts.
     """
     texts = list(verification_texts() if texts is None else texts)
     if len(texts) < 2:  # one text has no neighbours
         raise InputError(f"verify compares texts with their neighbours: expected at least two, got {len(texts)}.")
+    check_expect(expect)
     source = find(name_or_folder)
-    manifest = _read(source)
+    manifest = _read(source, expect)
     _check_files(source, manifest)
     listed = [text.text for text in texts]
     graphs = [name for name, route in manifest.routes.items() if manifest.encoders[route.encoder].variants]
     routes = [None if name == "default" else name for name in graphs]
-    options = LoadOptions(name=source.name, device="cpu", precision="fp32", threads=threads)
+    options = LoadOptions(name=source.name, device="cpu", precision="fp32", threads=threads, expect=expect)
     with open_model(source, options) as encoder:
         reference = {route: encoder.represent(listed, prompt="", task=route, whole=True) for route in routes}
     checks = []
@@ -76,7 +85,7 @@ def verify(
                 checks += [dataclasses.replace(check, layout=layout) for check in found]
             if record and layout == "mixed" and not any(check.failed for check in checks if check.layout == layout):
                 _approve(manifest, parse_device(encoder.device), checks)
-    if record and isinstance(source, Folder):
+    if record and isinstance(source, Folder) and expect in (None, UNVERIFIED):
         _record(source.root, manifest, checks)
     return checks
 
@@ -90,19 +99,20 @@ def _approve(manifest: Manifest, device: Device | None, checks: Sequence[Check])
             approve(digests, device, {"checks": figures})
 
 
-def _read(source: Source) -> Manifest:
-    path = source.file(FILE_NAME)
-    if path is None and static_spec(source) is not None:
+def _read(source: Source, expect: str | None) -> Manifest:
+    stated = read_pinned(source, expect)
+    if stated is None and static_spec(source) is not None:
         raise ModelFormatError(
             f"{source.name} is a static model: its table is read as it was published, and there are no variants to "
             "compare."
         )
-    if path is None:
+    if stated is None:
         raise ModelFormatError(
             f"{source.name} has no trivec.json, so nothing says what its files should be. Export the checkpoint: "
             "trivec export"
         )
-    manifest = manifest_file.loads(path.read_bytes(), str(path))
+    manifest = manifest_file.loads(stated.text, stated.where)
+    check_digests(manifest, expect, stated.where)
     if "fp32" not in manifest.precisions():
         raise ModelNotFoundError(
             f"{source.name} has no fp32 variant to compare with; it has: {', '.join(manifest.precisions())}. Export it "
@@ -113,7 +123,7 @@ def _read(source: Source) -> Manifest:
 
 def _check_files(source: Source, manifest: Manifest) -> None:
     """Hash every file, whatever was noted before."""
-    for ref in {ref.path: ref for p in manifest.precisions() for ref in manifest.files(p)}.values():
+    for ref in manifest.every_file():
         path = source.checked(ref)
         if ref.sha256 is not None and sha256(path) != ref.sha256:
             raise IntegrityError(f"{path} was altered since it was first checked. Copy the folder again.")
@@ -126,7 +136,8 @@ def _runs(manifest: Manifest, device: str) -> list[tuple[str, str, str]]:
     for precision in PRECISIONS:
         if precision not in manifest.precisions():
             continue
-        needs = {kind for encoder in manifest.encoders.values() for kind in encoder.variants[precision].needs}
+        graphs = [encoder.variants[precision] for encoder in manifest.encoders.values() if encoder.variants]
+        needs = {kind for graph in graphs for kind in graph.needs}
         if wanted is not None and needs and wanted.kind not in needs:
             continue
         if wanted is None and needs == {"cuda"} and "cuda" not in available_devices():
@@ -157,13 +168,20 @@ def _record(folder: Path, manifest: Manifest, checks: Sequence[Check]) -> None:
     for name, encoder in manifest.encoders.items():
         variants = {**encoder.variants, "fp16": dataclasses.replace(encoder.variants["fp16"], gate=gate)}
         encoders[name] = dataclasses.replace(encoder, variants=variants)
-    text = manifest_file.dumps(dataclasses.replace(manifest, encoders=encoders))
+    text = manifest_file.dumps(dataclasses.replace(manifest, encoders=encoders)).encode()
     with contextlib.suppress(OSError):  # a folder that may only be read keeps its emulated gate
-        write_at_once(folder / FILE_NAME, text.encode())
+        write_at_once(folder / FILE_NAME, text)
+        logger.warning("%s has measured figures of fp16 now, and so another digest: %s", folder, digest_of(text))
 
 
 def _variant(check: Check) -> str:
     return check.precision if check.layout == "rows" else f"{check.precision} {check.layout}"
+
+
+def engines(checks: Sequence[Check]) -> str:
+    """What ran the checks, and what another engine may change: a line for each, and one."""
+    lines = [f"engine: {engine}" for engine in dict.fromkeys(check.engine for check in checks)]
+    return "\n".join([*lines, f"The same engine gives the same bits. {tolerance()}"])
 
 
 def report(checks: Sequence[Check]) -> str:

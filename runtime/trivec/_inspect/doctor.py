@@ -1,54 +1,55 @@
 """`trivec doctor`: what works on this machine, and what to type where something does not."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from trivec._encoders.named_call import fingerprint_of_plain_call
 from trivec._engine.cuda_advice import INSTALL_GPU
-from trivec._engine.session import INSTALL, Session, engine_versions, probe_providers
+from trivec._engine.engine_name import numpy_name
+from trivec._engine.session import INSTALL, Session, cpu_engine, engine_versions, probe_providers, telemetry
 from trivec._errors import MissingExtraError, TrivecError
 from trivec._export import missing_packages
-from trivec._system.home import home
+from trivec._model.hub import offline_by
+from trivec._system.cpu import features, read_cpu
+from trivec._system.home import NoHomeError, home
 from trivec._system.nvidia import cuda_count
-from trivec._system.threads import available_threads
+from trivec._system.threads import default_threads
 from trivec._version import __version__
 
 if TYPE_CHECKING:
     from trivec._encoders.loaded_model import LoadedModel
 
-# What onnxruntime's int8 and float kernels choose by, in the names of /proc/cpuinfo.
-FEATURES = {
-    "x86": ("fma", "avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8"),
-    "arm": ("asimddp", "i8mm", "sve"),
-}
-_CPUINFO = Path("/proc/cpuinfo")
+_WHEN_ASKED = "asked for what is no folder and not in its cache; never with TRIVEC_OFFLINE=1"
 
 
-class Cpu(NamedTuple):
-    """A CPU's name and its features; None where the system does not say."""
-
-    model: str
-    features: frozenset[str] | None
-
-
-def doctor(model: str | None = None, *, device: str = "auto", providers: Sequence[str] | None = None) -> int:
+def doctor(
+    model: str | None = None,
+    *,
+    device: str = "auto",
+    providers: Sequence[str] | None = None,
+    expect: str | None = None,
+    as_json: bool = False,
+) -> int:
     """Print the report to stdout.
 
     Args:
         model: a folder, or a repository on the Hub, to open too: where it runs, and which provider runs how much of it.
         device: where to open it, as in `load`.
         providers: names of providers to open it with, as in `load`.
+        expect: as in `load`.
+        as_json: one JSON object instead of text: the sections by title, "problems", "verdict".
 
     Returns:
         0 if some provider runs a graph, 1 if nothing can run, or the model cannot be opened so.
     """
     found, error = _providers()
-    for line in _report(found):
-        print(line)
+    report = _report(found)
     works = "started" in found.values()
     versions = engine_versions()
     problems = [problem for problem in (error, double_install(versions), idle_gpu(versions, cuda_count())) if problem]
@@ -58,15 +59,15 @@ def doctor(model: str | None = None, *, device: str = "auto", providers: Sequenc
     opened = True
     if model is not None and works:
         try:
-            for line in _section("model", _model(model, device, providers)):
-                print(line)
+            report["model"] = _model(model, device=device, providers=providers, expect=expect)
         except TrivecError as refused:
             problems.append(f"{model} is not opened: {refused}")
             opened = False
-    for problem in problems:
-        print(f"\nproblem: {problem}")
     verdict = ("ready: but see above" if problems else "ready") if works else "nothing can run here"
-    print(f"\n{verdict}")
+    if as_json:
+        print(json.dumps({**report, "problems": problems, "verdict": verdict}, indent=2))
+    else:
+        print(_as_text(report, problems, verdict))
     return 0 if works and opened else 1
 
 
@@ -88,12 +89,15 @@ def idle_gpu(engines: dict[str, str], gpus: int | None) -> str | None:
     return f"the driver shows {gpus} CUDA device(s), and this onnxruntime is built without CUDA. Type: {INSTALL_GPU}"
 
 
-def _model(name: str, device: str, providers: Sequence[str] | None) -> dict[str, str]:
+def _model(name: str, **options: Any) -> dict[str, str]:  # noqa: ANN401 - of `load`, which checks them
     """Where a model runs, and which provider runs how many of each graph's nodes."""
     from trivec._load import load
 
-    with load(name, device=device, providers=providers) as encoder:
+    with load(name, **options) as encoder:
         rows = {"device": encoder.device, "variant": encoder.precision}
+        if (fingerprint := fingerprint_of_plain_call(encoder)) is not None:
+            rows["fingerprint"] = fingerprint
+        rows["engine"] = encoder.engine_fingerprint
         for route, session in _sessions(encoder).items():
             nodes = session.shares
             total = sum(nodes.values())
@@ -111,22 +115,6 @@ def _sessions(encoder: "LoadedModel") -> dict[str, Session]:
     return found
 
 
-def read_cpu(path: Path = _CPUINFO) -> Cpu:
-    """The CPU as Linux describes it; elsewhere its name only."""
-    fallback = platform.processor() or platform.machine() or "unknown"
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return Cpu(fallback, None)
-    fields: dict[str, str] = {}
-    for line in lines:  # the first core's values
-        key, separator, value = line.partition(":")
-        if separator:
-            fields.setdefault(key.strip().lower(), value.strip())
-    flags = fields.get("flags", fields.get("features"))
-    return Cpu(fields.get("model name") or fallback, None if flags is None else frozenset(flags.split()))
-
-
 def _providers() -> tuple[dict[str, str], str | None]:
     """What each provider does, and why there is none."""
     try:
@@ -135,24 +123,35 @@ def _providers() -> tuple[dict[str, str], str | None]:
         return {}, str(error)
 
 
-def _report(providers: dict[str, str]) -> Iterator[str]:
-    yield from _section("versions", _versions())
-    yield from _section("providers", providers or {"none": "no engine"})
-    yield from _section("cpu", _cpu())
-    threads = available_threads()
+def _report(providers: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Rows by the title of their section."""
+    threads, by = default_threads(), offline_by()
     spin = "yes" if threads.quota is None else f"no: a cgroup grants {threads.quota:g} CPUs, and waiting would use them"
-    yield from _section("threads", {str(threads.count): f"from: {threads.source}", "spin": spin})
-    yield from _section("folders", _folders())
     missing = missing_packages()
     state = f'lacks {", ".join(missing)}. Type: pip install "trivec[export]"' if missing else "installed"
-    yield from _section("extras", {"export": state})
+    try:
+        engine = cpu_engine()
+    except MissingExtraError:
+        engine = numpy_name()
+    return {
+        "versions": _versions(),
+        "providers": providers,
+        "cpu": {**_cpu(), "engine": engine},
+        "threads": {"count": threads.count, "from": threads.source, "spin": spin},
+        "folders": _folders(),
+        "network": {"telemetry of onnxruntime": telemetry(), "Hub": f"never asked: {by}" if by else _WHEN_ASKED},
+        "extras": {"export": state},
+    }
 
 
-def _section(title: str, rows: dict[str, str]) -> Iterator[str]:
-    yield title
-    width = max(len(key) for key in rows)
-    for key, value in rows.items():
-        yield f"  {key:<{width}}  {value}"
+def _as_text(report: dict[str, dict[str, Any]], problems: Sequence[str], verdict: str) -> str:
+    lines = []
+    for title, rows in report.items():
+        lines.append(title)
+        width = max((len(key) for key in rows), default=0)
+        lines += [f"  {key:<{width}}  {value}" for key, value in rows.items()] or ["  none"]
+    lines += [f"\nproblem: {problem}" for problem in problems]
+    return "\n".join([*lines, f"\n{verdict}"])
 
 
 def _versions() -> dict[str, str]:
@@ -171,14 +170,17 @@ def _cpu() -> dict[str, str]:
     rows = {"model": cpu.model}
     if cpu.features is None:
         return rows | {"features": "not told by this system"}
-    kind = "arm" if platform.machine().lower().startswith(("arm", "aarch")) else "x86"
-    return rows | {name: "yes" if name in cpu.features else "no" for name in FEATURES[kind]}
+    return rows | {name: "yes" if name in cpu.features else "no" for name in features()}
 
 
 def _folders() -> dict[str, str]:
     from huggingface_hub import constants
 
-    return {"TRIVEC_HOME": _folder(home()), "Hub cache": _folder(Path(constants.HF_HUB_CACHE))}
+    try:
+        own = _folder(home())
+    except NoHomeError as error:
+        own = f"none: {error}"
+    return {"TRIVEC_HOME": own, "Hub cache": _folder(Path(constants.HF_HUB_CACHE))}
 
 
 def _folder(path: Path) -> str:

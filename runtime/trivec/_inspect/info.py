@@ -4,23 +4,39 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from trivec._encoders.named_call import fingerprint_of_plain_call
+from trivec._errors import ProviderError
 from trivec._model import manifest_file
 from trivec._model.derived import derive
 from trivec._model.find import find
-from trivec._model.manifest import FILE_NAME, EncoderSpec, Manifest, Pooling, Route, Step, Variant
+from trivec._model.manifest import EncoderSpec, Manifest, Origin, Pooling, Route, Step, Variant
+from trivec._model.pin import UNVERIFIED, check_expect, digest_of, read_pinned, unverified_files
 from trivec._model.source import Folder, Source
 from trivec._model.static_model import described
 
 _LABEL = 12  # width of the first column
 
 
-def info(name_or_folder: str, *, revision: str | None = None, as_json: bool = False) -> str:
+def info(
+    name_or_folder: str,
+    *,
+    revision: str | None = None,
+    file_name: str | None = None,
+    pooling: str | None = None,
+    expect: str | None = None,
+    fingerprints: bool = False,
+    as_json: bool = False,
+) -> str:
     """Describe a model.
 
     Args:
         name_or_folder: a model folder, or a repository on the Hub, of which only JSON files are fetched.
         revision: branch, tag or commit on the Hub.
-        as_json: the manifest's own text instead.
+        file_name: as in `load`.
+        pooling: as in `load`.
+        expect: as in `load`; without digests a model is described all the same, but its variants are not opened.
+        fingerprints: open every variant that runs here, and tell those of its plain `encode` and of its engine.
+        as_json: the manifest's own text instead; where the fingerprints are wanted, with these beside the rest.
 
     Returns:
         Lines of text, the last one ended too.
@@ -28,24 +44,56 @@ def info(name_or_folder: str, *, revision: str | None = None, as_json: bool = Fa
     Raises:
         ModelNotFoundError: there is no such model, or it has no ONNX graph.
         ModelFormatError: its description cannot be understood.
+        IntegrityError: its manifest is not the one of `expect`.
+        Whatever `trivec.load` raises, where the fingerprints are wanted.
     """
+    check_expect(expect)
     source = find(name_or_folder, revision=revision)
-    path = source.file(FILE_NAME)
-    if path is None:
-        manifest = described(source, derive(source))
-        text = manifest_file.dumps(manifest)
+    stated = read_pinned(source, expect)
+    if stated is None:
+        manifest = described(
+            source, derive(source, file_name=file_name, pooling=pooling, fetch=isinstance(source, Folder))
+        )
+        text = manifest_file.dumps(manifest).encode()
     else:
-        text = path.read_text(encoding="utf-8")
-        manifest = manifest_file.loads(text, str(path))
-    return text if as_json else "\n".join(_describe(source, manifest, derived=path is None)) + "\n"
+        text = stated.text
+        manifest = manifest_file.loads(text, stated.where)
+    opened = {"revision": revision, "file_name": file_name, "pooling": pooling, "expect": expect}
+    found = _fingerprints(name_or_folder, manifest, opened) if fingerprints else {}
+    if as_json and fingerprints:
+        return json.dumps({**json.loads(text), "fingerprints": found}, indent=2) + "\n"
+    if as_json:
+        return text.decode()
+    lines = [*_describe(source, manifest, None if stated is None else digest_of(stated.text))]
+    for variant, named in found.items():
+        lines += [_line(name, f"{variant}: {value}") for name, value in named.items()]
+    return "\n".join(lines) + "\n"
 
 
-def _describe(source: Source, manifest: Manifest, *, derived: bool) -> Iterable[str]:
+def _fingerprints(name: str, manifest: Manifest, options: dict[str, Any]) -> dict[str, dict[str, str | None]]:
+    """Of every variant that runs here: of the model, in a plain call of `encode`, and of the engine."""
+    from trivec._load import load
+
+    found: dict[str, dict[str, str | None]] = {}
+    precisions: list[Any] = [*manifest.precisions()] or ["auto"]
+    for precision in precisions:
+        try:
+            encoder = load(name, precision=precision, **options)
+        except ProviderError:  # fp16 on a CPU, say
+            continue
+        with encoder:
+            model = fingerprint_of_plain_call(encoder)
+            found[encoder.precision] = {"fingerprint": model, "engine": encoder.engine_fingerprint}
+    return found
+
+
+def _describe(source: Source, manifest: Manifest, digest: str | None) -> Iterable[str]:
     yield _line("model", source.name)
-    if derived:
-        yield _line("manifest", "none: derived from the folder's JSON files; no variant has a gate on record")
+    yield from _identity(manifest, digest)
     yield _line("family", manifest.family)
     yield from _mapping("source", manifest.source)
+    for origin in manifest.origins:
+        yield from _origin(origin)
     yield _line("dim", "stated by the weights only" if manifest.dim is None else str(manifest.dim))
     if manifest.max_active_dims is not None:
         yield _line("max_active_dims", str(manifest.max_active_dims))
@@ -67,7 +115,30 @@ def _describe(source: Source, manifest: Manifest, *, derived: bool) -> Iterable[
             yield _line("  fp16 CUDA", f"{_size(source, encoder.cuda)}, {encoder.cuda.layout}; {proof}")
     if manifest.arrays is not None:
         yield _line("arrays", manifest.arrays.path)
+    if manifest.command is not None:
+        yield _line("command", manifest.command)
     yield from _mapping("tools", manifest.tools)
+
+
+def _identity(manifest: Manifest, digest: str | None) -> Iterable[str]:
+    """Which model it is, and what its maker calls it."""
+    if digest is None:
+        yield _line("manifest", "none: derived from the folder's JSON files; no variant has a gate on record")
+    else:
+        yield _line("digest", digest)
+        if missing := unverified_files(manifest):
+            yield _line("UNVERIFIED", f"no sha256 of {', '.join(missing)}; opens only with expect={UNVERIFIED!r}")
+    yield from _mapping("called", {"name": manifest.name, "version": manifest.version})
+
+
+def _origin(origin: Origin) -> Iterable[str]:
+    """Where a checkpoint came from, whose it is, and its files, a line each as sha256sum writes them."""
+    yield _line("origin", f"{origin.name}, {origin.revision or 'a local folder'}")
+    yield _line("license", origin.license or "not stated by its card")
+    if origin.base_model:
+        yield _line("base model", ", ".join(origin.base_model))
+    for path, digest in origin.files.items():
+        yield _line("  sha256", f"{digest}  {path}")
 
 
 def _route(route: Route) -> str:
@@ -147,4 +218,6 @@ def _mapping(label: str, values: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _line(label: str, value: str) -> str:
-    return f"{label:<{_LABEL}} {value}"
+    """A line, and one alone: what somebody's file says cannot start another, nor color it."""
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+    return f"{label:<{_LABEL}} {printable}"

@@ -9,7 +9,9 @@ from trivec._engine.approvals import is_approved
 from trivec._engine.devices import Device, device_of, parse_device
 from trivec._engine.session import check_available
 from trivec._errors import InputError, ModelNotFoundError, ProviderError
-from trivec._model.manifest import PRECISIONS, SIMILARITIES, EncoderSpec, Manifest
+from trivec._model.families import FAMILIES
+from trivec._model.manifest import POOLING_MODES, PRECISIONS, EncoderSpec, Manifest, similarity_name
+from trivec._system.threads import Threads, available_threads, bounded
 
 logger = logging.getLogger("trivec")
 _warned: set[str] = set()
@@ -42,7 +44,7 @@ def wanted(options: LoadOptions) -> Device | None:
     return device_of(options.providers)
 
 
-def check_arguments(precision: str, threads: int | None, similarity: str | None, layout: str) -> None:
+def check_arguments(precision: str, threads: int | None, similarity: object, layout: str, pooling: str | None) -> None:
     """Raise InputError unless each is one of what there is."""
     if layout not in ("auto", "rows", "mixed"):
         raise InputError(f"layout {layout!r} is none of auto, rows, mixed.")
@@ -50,18 +52,38 @@ def check_arguments(precision: str, threads: int | None, similarity: str | None,
         raise InputError(f"precision {precision!r} is not one of auto, {', '.join(PRECISIONS)}.")
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a positive integer or None, got {threads!r}.")
-    if similarity is not None and similarity not in SIMILARITIES:
-        raise InputError(f"similarity_fn_name {similarity!r} is not one of {', '.join(SIMILARITIES)}.")
+    if similarity is not None:
+        similarity_name(similarity)
+    if pooling is not None and pooling not in POOLING_MODES:
+        raise InputError(f"pooling {pooling!r} is not one of {', '.join(POOLING_MODES)}.")
+
+
+def check_kind(kind: str | None, family: str | None = None, name: str = "") -> None:
+    """Raise InputError where `kind` is none, or a model of the family is of another one."""
+    kinds = {row.encoder.partition(":")[0] for row in FAMILIES.values()}
+    if kind is not None and kind not in kinds:
+        raise InputError(f"kind {kind!r} is none of {', '.join(sorted(kinds))}.")
+    found = None if family is None else FAMILIES[family].encoder.partition(":")[0]
+    if None not in (kind, found) and found != kind and (kind, found) != ("dense", "static"):
+        raise InputError(
+            f'{name} is a {found} model, and kind={kind!r} was asked for. Type: trivec.load({name!r}, kind="{found}")'
+        )
 
 
 def candidates(
-    wanted: Device | None, precision: str, have: Sequence[str], available: Sequence[str], name: str
+    wanted: Device | None,
+    precision: str,
+    have: Sequence[str],
+    available: Sequence[str],
+    name: str,
+    others: Sequence[str] = (),
 ) -> list[tuple[Device, str]]:
-    """Devices and variants to try in order; where there is none, the reason as an error."""
+    """Devices and variants to try in order; where there is none, the reason as an error, which names other graphs."""
     if precision != "auto" and precision not in have:
         raise ModelNotFoundError(
             f"{name} has no {precision} variant; it has: {', '.join(have) or 'none'}. "
             f"Export one from the checkpoint: trivec export MODEL OUT --precision {precision}"
+            + (f"; or name another of its graphs ({', '.join(others)}): file_name={others[0]!r}" if others else "")
         )
     devices = [wanted] if wanted else [Device(kind) for kind in available]
     attempts = []
@@ -99,12 +121,23 @@ def graph_for(encoder: EncoderSpec, precision: str, device: Device, layout: str)
     digests = [ref.sha256 or "" for ref in cuda.files]
     if layout == "auto" and not (device.kind == "cuda" and all(digests) and is_approved(digests, device)):
         if device.kind == "cuda":
-            logger.info(
+            logger.debug(
                 "A graph that takes texts of all lengths together waits to be proven on this GPU. Type: "
                 "trivec verify MODEL --device cuda"
             )
         return encoder
     return dataclasses.replace(encoder, variants={**encoder.variants, precision: cuda})
+
+
+def threads_for(threads: int | None) -> Threads:
+    """The threads that the caller names, else the default; where a variable lowers that, the log says so once."""
+    available = available_threads()
+    if threads is not None:
+        return dataclasses.replace(available, count=threads, source="threads= of the call")
+    found = bounded(available)
+    if found.count < available.count:
+        warn_once(found.source, f"threads={found.count}, from {found.source}; threads= in the call wins over it.")
+    return found
 
 
 def warn_once(what: str, message: str) -> None:

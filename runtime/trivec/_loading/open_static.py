@@ -7,7 +7,9 @@ from trivec._encoders.pipeline import check_arrays
 from trivec._encoders.static import StaticEncoder, StaticPipeline
 from trivec._engine.devices import Device
 from trivec._errors import ModelFormatError, ModelNotFoundError, ProviderError
+from trivec._loading.choice import threads_for
 from trivec._model.derived import read_step_arrays
+from trivec._model.held_file import HeldFile
 from trivec._model.manifest import Manifest
 from trivec._model.source import Source
 from trivec._model.static_model import EXTRA, MODEL2VEC, with_table
@@ -40,8 +42,8 @@ def open_static(source: Source, manifest: Manifest, device: Device | None, optio
     if manifest.arrays is None:
         raise ModelFormatError(f"{name}: the description of a static model names no table.")
     refs = (manifest.arrays, manifest.encoders["main"].tokenizer)
-    files = {ref.path: source.checked(ref) for ref in refs}
-    path = files[manifest.arrays.path]
+    files = {ref.path: HeldFile(source.checked(ref), ref.sha256) for ref in refs}
+    path = files[manifest.arrays.path].path
     shapes = read_shapes(path, extra=EXTRA, why=f"{name} is a static model, whose table is a .safetensors file")
     manifest = with_table(manifest, shapes, path)
     encoder, route = manifest.encoders["main"], manifest.routes["default"]
@@ -51,7 +53,8 @@ def open_static(source: Source, manifest: Manifest, device: Device | None, optio
             f"{name} has no {options.precision} variant: it is one table, in {precision}. Leave precision at 'auto'."
         )
     rules = str(manifest.source["rules"])
-    tokenizer = StaticTokenizer(files[encoder.tokenizer.path], rules, encoder.max_seq_length, options.threads)
+    threads = threads_for(options.threads).count
+    tokenizer = StaticTokenizer(files[encoder.tokenizer.path].path, rules, encoder.max_seq_length, threads)
     table = read_table(path, tokenizer.tokens, tokenizer.last_id, every_row=rules == MODEL2VEC)
     arrays = read_step_arrays(source, route.steps)
     check_arrays(route.steps, arrays)

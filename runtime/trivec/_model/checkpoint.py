@@ -28,6 +28,8 @@ from trivec._model.settings import MODEL, SPARSE_TABLE, SPLADE_POOLING, check_se
 from trivec._model.source import Source
 from trivec._model.static_model import refuse_static
 
+HEADS = ("sparse_linear.pt", "colbert_linear.pt")
+"""The weights of BGE-M3's heads beside the dense one."""
 _SETTINGS = "config_sentence_transformers.json"
 _TABLE = "SparseStaticEmbedding"
 IDF = "idf.json"  # OpenSearch's name for the weights of query tokens
@@ -64,6 +66,8 @@ class Checkpoint:
     """What decided the family, for people."""
     max_active_dims: int | None = None
     tables: Mapping[str, TableSpec] = field(default_factory=dict)
+    assumes_pooling: bool = False
+    """Whether no file says how token embeddings are pooled, so that it is sentence-transformers' rule for these."""
 
 
 def read_checkpoint(
@@ -142,7 +146,7 @@ def _family(source: Source, asked: str, *, sparse: bool, modules: bool) -> tuple
         if sparse and asked != "splade":
             raise ModelFormatError(f"{source.name} is a SparseEncoder checkpoint, not {asked!r}. Use: --family splade")
         return asked, "as asked"
-    heads = [name for name in ("sparse_linear.pt", "colbert_linear.pt") if source.file(name) is not None]
+    heads = [name for name in HEADS if source.file(name) is not None]
     if heads:  # where one is missing, the export says so
         return "bge-m3", f"by {' and '.join(heads)}"
     config = read_object(source, "config.json")
@@ -171,13 +175,16 @@ def _bare(source: Source, family: str) -> Checkpoint:
         return Checkpoint(
             {"main": transformer}, routes, "document", has_modules=False, tables={"query": TableSpec("", IDF)}
         )
+    assumes = False
     if transformer.task == TEXT_FEATURES:
         route = Route(pooling=None)
     elif family in ("bge-m3", "mgte"):
         route = Route(pooling=Pooling(("cls",)), steps=(Step("normalize"),))
     else:
+        assumes = True
         route = Route(pooling=Pooling(("lasttoken" if _is_causal(transformer.config) else "mean",)))
-    return Checkpoint({"main": transformer}, {"default": route}, "default", has_modules=False)
+    routes = {"default": route}
+    return Checkpoint({"main": transformer}, routes, "default", has_modules=False, assumes_pooling=assumes)
 
 
 def _with_modules(source: Source, modules: Sequence[Module], family: str) -> Checkpoint:

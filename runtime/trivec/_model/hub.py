@@ -4,18 +4,41 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
 from trivec._errors import IntegrityError, ModelNotFoundError
 from trivec._model.integrity import check
 from trivec._model.manifest import FileRef
-from trivec._model.source import Folder
-from trivec._system.home import home
+from trivec._model.source import Folder, check_links
+from trivec._system.home import expanded, home
+from trivec._system.streams import is_heard
+from trivec._system.switches import is_on
 
 TIMEOUT = 10  # seconds to wait for the Hub's answer about a repository; its client would wait for ever
 T = TypeVar("T")
+_forbidden: ContextVar[bool] = ContextVar("forbidden", default=False)
+
+
+@contextlib.contextmanager
+def never_asked(forbidden: bool = True) -> Iterator[None]:
+    """Whatever is looked for meanwhile, the Hub is not asked; False changes nothing."""
+    before = _forbidden.set(forbidden or _forbidden.get())
+    try:
+        yield
+    finally:
+        _forbidden.reset(before)
+
+
+def offline_by() -> str:
+    """The variable that forbids to ask the Hub: "TRIVEC_OFFLINE" or "HF_HUB_OFFLINE"; "": none does."""
+    from huggingface_hub import constants
+
+    if is_on("TRIVEC_OFFLINE"):
+        return "TRIVEC_OFFLINE"
+    return "HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else ""
 
 
 class Repository:
@@ -31,7 +54,7 @@ class Repository:
         token: str | bool | None = None,
     ) -> None:
         self.name, self._revision, self._token = name, revision, token
-        self._cache = None if cache_dir is None else Path(cache_dir).expanduser()
+        self._cache = None if cache_dir is None else expanded(cache_dir, "cache_dir")
         self._offline = local_files_only
         self._commit: str | None = None
         self._listing: list[str] | None = None
@@ -44,12 +67,16 @@ class Repository:
     @property
     def is_offline(self) -> bool:
         """Whether the Hub may not be asked."""
-        from huggingface_hub import constants
-
-        return self._offline or bool(constants.HF_HUB_OFFLINE)
+        return self._offline or _forbidden.get() or bool(offline_by())
 
     def file(self, path: str) -> Path | None:
         """The file from the cache, else from the Hub; None where the repository has no such file."""
+        found = self._find(path)
+        if found is not None:
+            check_links(found.parents[path.count("/")].resolve(), path)
+        return found
+
+    def _find(self, path: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
 
         cached = try_to_load_from_cache(self.name, path, cache_dir=self._cache, revision=self.revision)
@@ -105,10 +132,15 @@ class Repository:
         """Whether the Hub, if it may be asked, has the repository; if so, its present commit is the one to read."""
         return not self.is_offline and self._ask_info()
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether all files of the commit are known by name, and not only those that are cached."""
+        return self._known_names() is not None
+
     def where(self) -> str:
         """Where the repository was looked for, in words."""
         if self.is_offline:
-            return "the cache (the Hub may not be asked: local_files_only or HF_HUB_OFFLINE)"
+            return f"the cache (the Hub may not be asked: {offline_by() or 'local_files_only'})"
         return "the cache or on the Hub"
 
     def _ask_info(self) -> bool:
@@ -187,7 +219,8 @@ class Repository:
         from huggingface_hub import errors
 
         try:
-            return call()
+            with _silent_where_unheard():
+                return call()
         except errors.GatedRepoError:
             message = f"{self.name} is gated: accept its terms on the Hub, then type `hf auth login` or pass token=."
         except errors.LocalEntryNotFoundError as error:
@@ -201,6 +234,21 @@ class Repository:
         except (OSError, ValueError, getattr(errors, "HTTPError", OSError)) as error:
             message = _failed(self.name, error.__cause__ or error)
         raise ModelNotFoundError(message)  # outside of the handlers: the client's chain of tracebacks helps nobody
+
+
+@contextlib.contextmanager
+def _silent_where_unheard() -> Iterator[None]:
+    """No progress bars where there is no stderr: the client's would raise."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if is_heard() or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def _failed(name: str, error: BaseException) -> str:

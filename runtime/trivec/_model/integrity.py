@@ -6,13 +6,17 @@ The size is checked at every load. The sha256 of a large model takes seconds, so
 
 import contextlib
 import hashlib
+import logging
 import os
+import stat as modes
 import tempfile
 from pathlib import Path
 
 from trivec._errors import IntegrityError
 from trivec._model.manifest import FileRef
 from trivec._system.home import home
+
+logger = logging.getLogger("trivec")
 
 
 def sha256(path: Path) -> str:
@@ -34,10 +38,12 @@ def check(path: Path, expected: FileRef) -> None:
     """
     try:
         stat = path.stat()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no path can be called so
         raise IntegrityError(
             f"{path} is missing; the manifest lists it. Copy the folder again, or export it again: trivec export"
         ) from error
+    if not modes.S_ISREG(stat.st_mode):
+        raise IntegrityError(f"{path} is no file but a folder, a pipe or a device. Copy the folder again.")
     if expected.bytes is not None and stat.st_size != expected.bytes:
         raise IntegrityError(
             f"{path} has {stat.st_size:,} bytes; the manifest says {expected.bytes:,}. It is truncated or another "
@@ -46,17 +52,23 @@ def check(path: Path, expected: FileRef) -> None:
     if expected.sha256 is None:
         return
     note = f"{path.resolve()}\n{stat.st_size}\n{stat.st_mtime_ns}\n{expected.sha256}"
-    memo = home() / "checked" / hashlib.sha256(note.encode()).hexdigest()
-    with contextlib.suppress(OSError):  # a home that may not be read is one without notes
+    memo = None
+    with contextlib.suppress(OSError):  # no home, or one that may not be read, is one without notes
+        memo = home() / "checked" / hashlib.sha256(os.fsencode(note)).hexdigest()
         if memo.exists():
             return
-    found = sha256(path)
+    logger.debug("%s is hashed: there is no note of it", path)
+    try:
+        found = sha256(path)
+    except OSError as error:
+        raise IntegrityError(f"{path} cannot be read: {error.strerror or error}.") from error
     if found != expected.sha256:
         raise IntegrityError(
             f"{path} has sha256 {found[:16]}...; the manifest says {expected.sha256[:16]}.... It was altered: copy "
             "the folder again, or export it again: trivec export"
         )
-    _remember(memo)
+    if memo is not None:
+        _remember(memo)
 
 
 def _remember(memo: Path) -> None:

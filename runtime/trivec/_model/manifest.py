@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trivec._errors import InputError
+
 FORMAT = 2
 """The latest format. 2 has templates, which a reader of 1 would leave out; whatever needs nothing new is still 1."""
 FILE_NAME = "trivec.json"
@@ -163,6 +165,20 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What an export was made of, to the byte, and whose it is."""
+
+    name: str
+    revision: str | None
+    """The commit on the Hub; None: it was a local folder."""
+    files: Mapping[str, str]
+    """sha256 of each file, by its path."""
+    license: str | None = None
+    """As its card says, like `base_model`."""
+    base_model: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A model folder's description."""
 
@@ -179,9 +195,25 @@ class Manifest:
     max_active_dims: int | None = None
     """Terms that a sparse row keeps at most; None: all."""
     arrays: FileRef | None = None
+    name: str | None = None
+    """What its maker calls the model, as `version` does; both are said, and decide nothing."""
+    version: str | None = None
+    card: FileRef | None = None
+    """The checkpoint's own card (README.md), as it is."""
     source: Mapping[str, Any] = field(default_factory=dict)
+    """Of the checkpoint: its name and revision, and how the export has read and judged it."""
+    origins: tuple[Origin, ...] = ()
+    """The checkpoint, then the models that its adapters were merged into."""
+    command: str | None = None
+    """What made it, without what no file depends on: where it was written, paths of that machine, tokens."""
     tools: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the packages that made it."""
     format: int = 1
+
+    def every_file(self) -> list[FileRef]:
+        """Every file that any precision needs, each once, and the card."""
+        found = {ref.path: ref for precision in PRECISIONS for ref in self.files(precision)}
+        return [*found.values(), *([] if self.card is None else [self.card])]
 
     def files(self, precision: str) -> list[FileRef]:
         """Every file that one precision of the model needs, each once; with fp16 the graphs for CUDA."""
@@ -199,3 +231,15 @@ class Manifest:
         """The precisions that every encoder with a graph has."""
         graphs = [encoder for encoder in self.encoders.values() if encoder.variants]
         return [p for p in PRECISIONS if graphs and all(p in encoder.variants for encoder in graphs)]
+
+
+def similarity_name(value: object) -> str:
+    """The name of a similarity, of which sentence-transformers' SimilarityFunction is another form.
+
+    Raises:
+        InputError: it is none.
+    """
+    name = getattr(value, "value", value)
+    if name not in SIMILARITIES:
+        raise InputError(f"similarity_fn_name {name!r} is not one of {', '.join(SIMILARITIES)}.")
+    return str(name)

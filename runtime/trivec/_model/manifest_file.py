@@ -1,15 +1,18 @@
 """`trivec.json` read, checked and written: JSON to the classes of `manifest`, and back."""
 
 import dataclasses
+import functools
 import json
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from trivec._errors import ModelFormatError
 from trivec._model.families import FAMILIES, exported_families
+from trivec._model.json_files import leaves, parse, read_bytes
 from trivec._model.manifest import (
     ACTIVATIONS,
     FILE_NAME,
@@ -27,6 +30,12 @@ from trivec._model.manifest import (
     Variant,
 )
 
+_BEYOND = 1 << 63  # no count, size or id; and neither numpy nor the libraries take it
+_MOST_ENCODERS = 16  # each is a session and a tokenizer of its own, whatever its files are
+_MOST_SHARING = 4  # encoders with one graph: other lengths of text
+_MOST_ROUTES = 256
+_MOST_NUMBERS = 1 << 24  # of a vector, or terms of a row: products of rows take a table of that length
+
 
 def loads(text: str | bytes, where: str = FILE_NAME) -> Manifest:
     """Parse and check a manifest.
@@ -35,10 +44,7 @@ def loads(text: str | bytes, where: str = FILE_NAME) -> Manifest:
         ModelFormatError: it is no JSON object, comes from a later trivec, or a field is missing, of the wrong type or
             out of range; the message names the field.
     """
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise ModelFormatError(f"{where} is not valid JSON ({error}). Export the model again: trivec export") from error
+    data = parse(text, where, " Export the model again: trivec export")
     version = data.get("format") if isinstance(data, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
         raise ModelFormatError(f"{where} has no integer field 'format', so it is not a trivec manifest.")
@@ -60,7 +66,12 @@ def dumps(manifest: Manifest) -> str:
 def read(folder: Path) -> Manifest:
     """The manifest of a model folder."""
     path = folder / FILE_NAME
-    return loads(path.read_bytes(), str(path))
+    return loads(read_bytes(path), str(path))
+
+
+def check_types(manifest: Manifest, where: str) -> None:
+    """Raise ModelFormatError where a field is not of its type, in a manifest that was made from the files of others."""
+    _build(Manifest, manifest, where)
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - a type and a JSON value
@@ -74,21 +85,26 @@ def _build(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - a type a
         return _build(next(a for a in args if a is not type(None)), value, where)
     if dataclasses.is_dataclass(kind):
         return _build_dataclass(typing.cast("type", kind), value, where)
-    if origin is tuple and isinstance(value, list):
+    if origin is tuple and isinstance(value, list | tuple):
         return tuple(_build(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is Mapping and isinstance(value, dict):
         return {key: _build(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _BEYOND:
         return float(value)
-    if origin is None and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+    beyond = isinstance(value, int | float) and not abs(value) < _BEYOND  # NaN as well
+    if origin is None and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) and not beyond:
         return value
     raise ModelFormatError(f"{where}: expected {getattr(kind, '__name__', kind)}, got {json.dumps(value)[:80]}.")
 
 
+_hints = functools.cache(typing.get_type_hints)
+
+
 def _build_dataclass(kind: type, value: object, where: str) -> object:
+    value = vars(value) if isinstance(value, kind) else value
     if not isinstance(value, dict):
         raise ModelFormatError(f"{where}: expected an object, got {json.dumps(value)[:80]}.")
-    hints, given = typing.get_type_hints(kind), {}
+    hints, given = _hints(kind), {}
     for spec in dataclasses.fields(kind):
         if spec.name in value:
             given[spec.name] = _build(hints[spec.name], value[spec.name], f"{where}.{spec.name}")
@@ -112,11 +128,17 @@ def _check_heads(manifest: Manifest, name: str, route: Route, require: Callable[
         require(multi is not None, f"routes.{name}.multi is missing.")
     if sparse is not None:
         require(sparse.activation in SPARSE_ACTIVATIONS, f"routes.{name}: unknown activation {sparse.activation!r}.")
-        require(sparse.dim > 0, f"routes.{name}.sparse.dim must be positive, got {sparse.dim}.")
+        require(
+            0 < sparse.dim <= _MOST_NUMBERS,
+            f"routes.{name}.sparse.dim must be between 1 and {_MOST_NUMBERS:,}, got {sparse.dim}.",
+        )
         given = sparse.array if sparse.kind == "table" else sparse.output
         require(bool(given), f"routes.{name}.sparse names no {'array' if sparse.kind == 'table' else 'output'}.")
     if multi is not None:
-        require(bool(multi.output) and multi.dim > 0 and multi.skip >= 0, f"routes.{name}.multi is out of range.")
+        require(
+            bool(multi.output) and 0 < multi.dim <= _MOST_NUMBERS and multi.skip >= 0,
+            f"routes.{name}.multi is out of range.",
+        )
 
 
 def _check_layout(variant: Variant, where: str, allowed: tuple[str, ...], require: Callable[[bool, str], None]) -> None:
@@ -145,7 +167,15 @@ def _check(manifest: Manifest, where: str) -> None:
             raise ModelFormatError(f"{where}: {message}")
 
     require(bool(manifest.routes), "routes is empty.")
-    require(manifest.dim is not None and manifest.dim > 0, f"dim must be positive, got {manifest.dim}.")
+    counts = len(manifest.encoders), len(manifest.routes)
+    require(
+        counts[0] <= _MOST_ENCODERS and counts[1] <= _MOST_ROUTES,
+        f"there are {counts[0]} encoders and {counts[1]} routes; expected up to {_MOST_ENCODERS} and {_MOST_ROUTES}.",
+    )
+    require(
+        manifest.dim is not None and 0 < manifest.dim <= _MOST_NUMBERS,
+        f"dim must be between 1 and {_MOST_NUMBERS:,}, got {manifest.dim}.",
+    )
     require(
         manifest.default_route is None or manifest.default_route in manifest.routes,
         f"default_route {manifest.default_route!r} is none of the routes {sorted(manifest.routes)}.",
@@ -199,10 +229,9 @@ def _check(manifest: Manifest, where: str) -> None:
         if encoder.cuda is not None:
             _check_cuda(encoder, encoder.cuda, f"encoders.{name}.cuda", require)
     for precision in PRECISIONS:
-        for ref in manifest.files(precision):
-            path = PurePosixPath(ref.path)
-            require(ref.path != "", "a file path is empty.")
-            require(
-                not path.is_absolute() and ".." not in path.parts and "\\" not in ref.path and ":" not in ref.path,
-                f"the file path {ref.path!r} leaves the model folder.",
-            )
+        variants = [e.variants[precision] for e in manifest.encoders.values() if precision in e.variants]
+        sharing = max(Counter(variant.files[0].path for variant in variants).values(), default=0)
+        require(sharing <= _MOST_SHARING, f"{sharing} encoders have the same graph as {precision}.")
+    for ref in manifest.every_file():
+        require(ref.path != "", "a file path is empty.")
+        require(not leaves(ref.path), f"the file path {ref.path!r} leaves the model folder.")

@@ -40,6 +40,8 @@ _ACTIVATION_CLASSES = {name.replace("_", ""): name for name in ACTIVATIONS}  # t
 _LIBRARY = "sentence_transformers"
 _ARGUMENTS = {"model": "model_args", "config": "config_args", "processor": "tokenizer_args"}
 """What is handed to from_pretrained: `<kind>_kwargs`, and its older name."""
+_LONGEST_KEY = 200  # of what is parsed as Python
+_MOST_ROUTES = 256
 MESSAGE = "message"
 """The modality of texts that go through the tokenizer's chat template."""
 
@@ -128,6 +130,8 @@ def read_chains(source: Source, modules: Sequence[Module]) -> tuple[dict[str, li
         for kind in config["types"].values():
             _check_class(source, str(kind), module.path)
         check_settings(source, join(module.path, "router_config.json"), config.get("parameters", {}), known.ROUTER)
+        if len(config["structure"]) > _MOST_ROUTES:
+            raise ModelFormatError(f"{source.name}: the Router in {module.path!r} has over {_MOST_ROUTES} routes.")
         kinds = {key: kind.rpartition(".")[2] for key, kind in config["types"].items()}
         prefix = chains["default"]
         chains = {
@@ -147,7 +151,7 @@ def _aliases(
         default = next(iter(chains))
     named = dict(chains)
     for key, target in (parameters.get("route_mappings") or {}).items():
-        task, modality = ast.literal_eval(key)
+        task, modality = ast.literal_eval(key if len(key) < _LONGEST_KEY else "")
         if modality not in (None, "text"):
             continue
         if target not in chains:
@@ -168,7 +172,7 @@ def dense_route(source: Source, encoder: str, chain: Sequence[Module], *, tower:
         raise ModelFormatError(
             f"{source.name} has the modules {', '.join(kinds)}; a dense model starts with Transformer, Pooling."
         )
-    return Route(encoder, _pooling(source, chain[1].path), read_steps(source, chain[2:]))
+    return Route(encoder, read_pooling(source, chain[1].path), read_steps(source, chain[2:]))
 
 
 def read_steps(source: Source, modules: Sequence[Module]) -> tuple[Step, ...]:
@@ -177,18 +181,26 @@ def read_steps(source: Source, modules: Sequence[Module]) -> tuple[Step, ...]:
     return tuple(step for step in steps if step is not None)
 
 
-def _pooling(source: Source, folder: str) -> Pooling:
+def read_pooling(source: Source, folder: str) -> Pooling:
+    """What a Pooling module's folder says."""
     path = join(folder, "config.json")
+    if source.file(path) is None:
+        raise ModelFormatError(f"{source.name} has no {path}, which says how it pools. Fetch the whole model again.")
     config = read_object(source, path)
     check_settings(source, path, config, known.pooling(_LEGACY_POOLING))
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [mode for key, mode in _LEGACY_POOLING.items() if config.get(key, False)] or ["mean"]
-    modes = (modes,) if isinstance(modes, str) else tuple(modes)
+    modes = [modes] if isinstance(modes, str) else modes
+    if not isinstance(modes, list) or not modes:
+        raise ModelFormatError(
+            f"{source.name}: pooling_mode {modes!r} in {path} names no mode; expected some of "
+            f"{', '.join(POOLING_MODES)}."
+        )
     for mode in modes:
         if mode not in POOLING_MODES:
             raise ModelFormatError(f"{source.name}: pooling mode {mode!r} is none of {', '.join(POOLING_MODES)}.")
-    return Pooling(modes, bool(config.get("include_prompt", True)))
+    return Pooling(tuple(modes), bool(config.get("include_prompt", True)))
 
 
 def _step(source: Source, module: Module) -> Step | None:

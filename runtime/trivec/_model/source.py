@@ -5,9 +5,12 @@ cache has a file, nothing touches the network. Everything of one load comes from
 the Hub's present one. What files a commit has is noted under `TRIVEC_HOME`, so that a second load asks nothing.
 """
 
+import os
+import stat
 from pathlib import Path
 from typing import Protocol
 
+from trivec._errors import ModelFormatError
 from trivec._model.integrity import check
 from trivec._model.manifest import FileRef
 
@@ -31,12 +34,25 @@ class Folder:
     """A local model folder."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.name = root, str(root)
+        self.root, self.name = root.resolve(), str(root)  # the working directory and links may change
 
     def file(self, path: str) -> Path | None:
-        """The file, or None."""
+        """The file, or None.
+
+        Raises:
+            ModelFormatError: there is a pipe, a device or a socket: reading it might never end.
+        """
         found = self.root / path
-        return found if found.is_file() else None
+        try:
+            mode = found.stat().st_mode
+        except (OSError, ValueError):  # ValueError: no path can be called so
+            return None
+        if stat.S_ISDIR(mode):
+            return None
+        if not stat.S_ISREG(mode):
+            raise ModelFormatError(f"{found} is no file but a pipe, a device or a socket. Copy the folder again.")
+        check_links(self.root, path)
+        return found
 
     def names(self) -> list[str]:
         """Files of the root and up to two folders below it: a model is no deeper, and a wrong folder may be huge."""
@@ -45,5 +61,31 @@ class Folder:
 
     def checked(self, ref: FileRef) -> Path:
         """The file, after comparing it with the manifest."""
+        check_links(self.root, ref.path)
         check(self.root / ref.path, ref)
         return self.root / ref.path
+
+
+def check_links(root: Path, path: str) -> None:
+    """Follow the links on the way to a file of a model folder, which may not lead out of it.
+
+    In the Hub's cache they lead to its blobs: snapshots/COMMIT/FILE -> ../../blobs/DIGEST.
+
+    Args:
+        root: the folder, by its real path: it may be a link itself.
+        path: of the file, relative to it.
+
+    Raises:
+        ModelFormatError: one leads elsewhere; the message names it, and where it leads.
+    """
+    place = root / path
+    real = Path(os.path.realpath(place))
+    blobs = root.parent.parent / "blobs" if root.parent.name == "snapshots" else None
+    if real.is_relative_to(root) or real.parent == blobs:
+        return
+    ways = [place, *place.parents][: len(Path(path).parts)]
+    link = next((way for way in reversed(ways) if not Path(os.path.realpath(way)).is_relative_to(root)), place)
+    raise ModelFormatError(
+        f"{link} leads to {os.path.realpath(link)}, out of the model folder {root}. Copy the folder together with what "
+        "its links lead to: cp -rL FOLDER COPY"
+    )

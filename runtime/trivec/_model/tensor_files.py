@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from trivec._errors import MissingExtraError, ModelFormatError
+from trivec._system.native_text import native_path
 
 _NUMPY = {
     "F64": "float64",
@@ -84,7 +85,7 @@ class _Opened:
 
     def __enter__(self) -> Any:  # noqa: ANN401 - safetensors has no types
         try:
-            self._file = self._module.safe_open(str(self._path), framework="numpy")
+            self._file = self._module.safe_open(native_path(self._path), framework="numpy")
         except (self._module.SafetensorError, OSError) as error:
             raise ModelFormatError(self._complaint(error)) from error
         return self._file.__enter__()

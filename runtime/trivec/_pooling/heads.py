@@ -1,5 +1,6 @@
 """What the outputs of one run become: pooled states, weights of terms, vectors of tokens."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ def finite_texts(numbers: Floats, offsets: npt.NDArray[np.int64] | None) -> npt.
     """(B,) whether all numbers of a text are finite: (T, ...) of tokens by their texts' offsets, or (B, V) of texts."""
     if offsets is None:
         return np.asarray(np.isfinite(numbers.max(1)))  # numpy's maximum of a row with a NaN is NaN
-    broken = ~np.isfinite(numbers.reshape(len(numbers), -1)).all(1)  # (T,)
+    broken = ~np.isfinite(numbers.reshape(len(numbers), math.prod(numbers.shape[1:]))).all(1)  # (T,), T may be 0
     return np.asarray(np.bincount(row_numbers(offsets)[broken], minlength=len(offsets) - 1) == 0)
 
 

@@ -121,7 +121,7 @@ def read_table(path: Path, tokens: int, last_id: int, *, every_row: bool) -> Sta
     if mapping is not None:
         if mapping.dtype.kind not in "iu":
             raise ModelFormatError(f"{path}: mapping is of {mapping.dtype}; expected integers.")
-        low, high = int(mapping.min()), int(mapping.max())
+        low, high = (int(mapping.min()), int(mapping.max())) if len(mapping) else (0, -1)
         if low < 0 or high >= rows:
             raise ModelFormatError(
                 f"{path}: mapping goes from {low} to {high}, and the table has the rows 0 to {rows - 1}."

@@ -1,11 +1,13 @@
 """Texts to the token ids of a static model, by the rules of Model2Vec or of sentence-transformers."""
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from trivec._errors import InputError
 from trivec._model.static_model import MODEL2VEC
@@ -13,7 +15,7 @@ from trivec._static.word_memo import Ids, joined, offsets_of, word_memo
 from trivec._system.threads import available_threads
 from trivec._tokens.batch import Tokens
 from trivec._tokens.inputs import check_all_encodable
-from trivec._tokens.tokenizer import open_tokenizer
+from trivec._tokens.tokenizer import is_failure, open_tokenizer, readable_tokenizer, untokenized
 
 
 class StaticTokenizer:
@@ -46,6 +48,10 @@ class StaticTokenizer:
         Raises:
             ModelFormatError: the file cannot be read.
         """
+        with readable_tokenizer(path):
+            self._open(path, rules, max_seq_length, threads)
+
+    def _open(self, path: Path, rules: str, max_seq_length: int | None, threads: int | None) -> None:
         self._tokenizer = open_tokenizer(path)
         cut: dict[str, Any] = self._tokenizer.truncation or {}
         self._tokenizer.no_truncation()  # ids are cut here: the library would copy what is left over
@@ -61,6 +67,7 @@ class StaticTokenizer:
             max_seq_length, self._side = int(cut["max_length"]), str(cut.get("direction", "right")).lower()
         # Each text is one task of the library's threads, so that a call with few texts keeps few of them busy.
         self._at_a_time = threads if threads is not None and threads < available_threads().count else None
+        self.threads = threads
         self.max_seq_length = max_seq_length
         self._words = word_memo(self._tokenizer, self._listed)
 
@@ -74,6 +81,38 @@ class StaticTokenizer:
         if value is not None and (not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1):
             raise InputError(f"max_seq_length must be a whole number above 0, or None; got {value!r}.")
         self._max_seq_length = value
+
+    def cut_at(self, length: int) -> "StaticTokenizer":
+        """The same with another max_seq_length."""
+        found = copy.copy(self)
+        found.max_seq_length = length
+        return found
+
+    def cut_from(self, side: Literal["left", "right"]) -> "StaticTokenizer":
+        """The same with texts cut on this side.
+
+        Raises:
+            InputError: Model2Vec's own cut, of characters, has one side.
+        """
+        if side == self._side:
+            return self
+        if self._letters is not None:
+            raise InputError("Model2Vec's models cut texts at their end. Leave the direction out.")
+        found = copy.copy(self)
+        found._side = side
+        return found
+
+    def of_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:  # noqa: ARG002 - as TextTokenizer's
+        """Refused.
+
+        Raises:
+            InputError: in any case.
+        """
+        raise InputError("a static model takes no token ids. Send texts.")
+
+    def copy(self) -> Tokenizer:
+        """The tokenizer of the tokenizers library: a copy."""
+        return copy.deepcopy(self._tokenizer)
 
     @property
     def truncation_side(self) -> str:
@@ -103,10 +142,11 @@ class StaticTokenizer:
         try:
             memo = self._words
             ids, lengths = memo.ids(prompted) if memo else joined(self._listed(prompted))  # (T,), (N,)
-        except Exception as error:  # of no other class, whatever the library cannot do
+        except BaseException as error:  # of no other class, whatever the library cannot do; a panic not even of that
+            if not is_failure(error):
+                raise
             check_all_encodable(texts, prompt, first)
-            last = first + len(texts) - 1
-            raise InputError(f"a text among those at index {first} to {last} cannot be tokenized: {error}.") from error
+            raise untokenized(error, first, len(texts)) from error
         if most is not None and (lengths > most).any():
             truncated |= lengths > most
             ids, lengths = _cut(ids, lengths, most, self._side)

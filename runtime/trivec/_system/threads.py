@@ -1,9 +1,12 @@
-"""How many threads this process may really use, and who says so."""
+"""How many threads this process may really use, how many it runs where nobody names a number, and who says so."""
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+_VARIABLES = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""What torch and numpy go by, and whoever starts many processes sets: loky, Ray, a batch system's script."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,32 @@ def available_threads(root: Path = Path("/")) -> Threads:
     if quota is not None and quota < affinity:
         return Threads(max(1, int(quota)), f"cgroup CPU quota of {quota:g}", quota)
     return Threads(affinity, "CPU affinity of this process", quota)
+
+
+def default_threads(root: Path = Path("/")) -> Threads:
+    """The threads of an encoder whose caller names none: `available_threads`, or fewer where a variable says so."""
+    return bounded(available_threads(root))
+
+
+def bounded(available: Threads) -> Threads:
+    """So many threads, or fewer where a variable says so.
+
+    Of several the least counts; of a list, one number for each level of nesting, the first. What is no number above 0
+    is none, as for OpenMP.
+    """
+    count, variable = min(_bounds(), key=lambda bound: bound[0], default=(available.count, ""))
+    if count >= available.count:
+        return available
+    source = f"{variable}={os.environ[variable]} ({available.source}: {available.count})"
+    return replace(available, count=count, source=source)
+
+
+def _bounds() -> Iterator[tuple[int, str]]:
+    """The number in each variable that bounds the threads of a process, and its name."""
+    for name in _VARIABLES:
+        text = os.environ.get(name, "").partition(",")[0].strip()
+        if text.isdecimal() and int(text) > 0:
+            yield int(text), name
 
 
 def _quotas(root: Path) -> Iterator[float]:

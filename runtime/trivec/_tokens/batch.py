@@ -1,5 +1,6 @@
 """Token ids of texts, end to end, and of those that run together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,6 +61,15 @@ class Tokens(NamedTuple):
     """(N + 1,) where each text starts in `ids`."""
     truncated: npt.NDArray[np.bool_]
     """(N,) whether a text was longer than the model reads."""
+
+    @classmethod
+    def of_ids(cls, rows: Sequence[npt.ArrayLike]) -> "Tokens":
+        """Rows of ids, none of them cut."""
+        arrays = [np.asarray(row, dtype=np.int64) for row in rows]
+        offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
+        np.cumsum([len(row) for row in arrays], out=offsets[1:])
+        ids = np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int64)
+        return cls(ids, offsets, np.zeros(len(arrays), dtype=np.bool_))
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:

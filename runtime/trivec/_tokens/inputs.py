@@ -1,6 +1,8 @@
 """What callers hand over, checked: texts and the options that name an output."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +15,56 @@ def as_texts(inputs: object, sentences: object) -> tuple[list[str], bool]:
         if inputs is not None:
             raise InputError("pass the texts as inputs or as sentences, not both.")
         inputs = sentences
-    if isinstance(inputs, np.ndarray):
-        inputs = inputs.tolist()
+    if isinstance(inputs, np.ndarray) and inputs.ndim == 0:
+        inputs = inputs.item()
     if isinstance(inputs, str):
         return [inputs], True
-    if isinstance(inputs, bytes | bytearray | Mapping) or not isinstance(inputs, Iterable):
-        raise InputError(f"expected a text or an iterable of texts, got {type(inputs).__name__}.")
-    texts = list(inputs)
+    texts = list(one_by_one(inputs, "expected a text or an iterable of texts"))
     check_texts(texts)
     return texts, False
+
+
+def one_by_one(inputs: object, expected: str) -> Iterable[Any]:
+    """The items, in order, of a sequence, an iterator, a 1-d array or a Series (of numpy, pandas, polars, pyarrow ...).
+
+    What a container is shows in its shape and its methods: none of these packages is imported.
+
+    Args:
+        inputs: what a caller gives for texts; a lone string is the caller's to look at.
+        expected: what the error's message begins with.
+
+    Raises:
+        InputError: no container, one without an order, or one with several columns; the message says what to type.
+    """
+    if isinstance(inputs, list | tuple):
+        return inputs
+    shape = getattr(inputs, "shape", None)
+    flat = not isinstance(shape, tuple) or len(shape) == 1
+    unordered = isinstance(inputs, Set) and not isinstance(inputs, MappingView)
+    if unordered or not flat or isinstance(inputs, bytes | bytearray | Mapping) or not isinstance(inputs, Iterable):
+        raise InputError(f"{expected}, got {type(inputs).__name__}.{_way_in(inputs)}")
+    if isinstance(inputs, np.ndarray):
+        return list(inputs.tolist())  # Python's own strings and numbers
+    if hasattr(inputs, "to_pylist"):
+        return (item.as_py() for item in inputs)  # pyarrow's are scalars of its own
+    return inputs
+
+
+def _way_in(inputs: object) -> str:
+    """What to type for the texts of such a thing."""
+    if isinstance(inputs, bytes | bytearray):
+        return " Decode it first: texts.decode('utf-8')."
+    if isinstance(inputs, Mapping):
+        return " Its values in order: list(texts.values())."
+    if isinstance(inputs, Set):
+        return " It has no order, and row i is text i. Type: sorted(texts)."
+    for attribute in ("column_names", "columns"):  # pyarrow's and datasets', then pandas' and polars'
+        columns = getattr(inputs, attribute, None)
+        names = list(columns) if isinstance(columns, Iterable) else []
+        if names:
+            return f" Take one column: texts[{('text' if 'text' in names else names[0])!r}]."
+    shape = getattr(inputs, "shape", None)
+    return f" Its shape is {tuple(shape)}; expected one text a row: texts[:, 0]." if isinstance(shape, tuple) else ""
 
 
 def check_output_value(output_value: object) -> None:
@@ -51,12 +94,26 @@ def check_all_encodable(texts: Sequence[str], prompt: str, first: int) -> None:
         check_encodable(text, f"the text at index {first + index}")
 
 
-def check_texts(texts: Sequence[object]) -> None:
+def check_texts(texts: Sequence[object], expected: str = "expected strings") -> None:
     """Raise InputError, naming the index, if anything but a string is among the texts."""
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            hint = " Decode it first: text.decode('utf-8')." if isinstance(text, bytes) else ""
             raise InputError(
-                f"expected strings, got {type(text).__name__} at index {index}: {str(text)[:40]!r}.{hint} "
+                f"{expected}, got {type(text).__name__} at index {index}: {str(text)[:40]!r}.{hint_of(text)} "
                 "Nothing was encoded."
             )
+
+
+def hint_of(item: object) -> str:
+    """What to type for an item that is no text, after a space; nothing where that is anyone's guess."""
+    if isinstance(item, bytes | bytearray):
+        return " Decode it first: text.decode('utf-8')."
+    if isinstance(item, Mapping) and item:
+        key = "text" if "text" in item else next(iter(item))
+        return f" Take one column: [row[{key!r}] for row in texts]."
+    if isinstance(item, list | tuple):
+        return " Rows of several texts need a call for each column: [row[0] for row in texts]."
+    nan = isinstance(item, float) and math.isnan(item)
+    if item is None or nan or type(item).__name__ in ("NAType", "NaTType"):  # pandas' own, known by name
+        return " Fill or drop missing values first: texts.fillna('') or texts.dropna() of a Series."
+    return ""

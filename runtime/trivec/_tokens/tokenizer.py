@@ -1,19 +1,23 @@
 """Texts to token ids, equal to the reference tokenizer's."""
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, normalizers
 
-from trivec._errors import InputError, ModelFormatError
+from trivec._errors import InputError, ModelFormatError, TrivecError
 from trivec._model.manifest import EncoderSpec, Template
+from trivec._system.native_text import native_path
 from trivec._tokens.batch import Tokens
 from trivec._tokens.inputs import check_all_encodable
 
+_MOST_BYTES = 256 << 20  # of a tokenizer.json; the largest that are known have 35 MB
 _CHUNK = 256  # texts whose Encoding objects are alive at once: 60 bytes a token, and what was cut off as well
 
 
@@ -40,11 +44,27 @@ class TokenReader(Protocol):
     def token(self, token_id: int) -> str:
         """The token behind an id."""
 
+    def cut_at(self, length: int) -> "TokenReader":
+        """The same with another max_seq_length."""
+
+    def cut_from(self, side: Literal["left", "right"]) -> "TokenReader":
+        """The same with texts cut on this side."""
+
+    def of_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:
+        """Ids of this very vocabulary in the place of texts."""
+
+    def copy(self) -> Tokenizer:
+        """The tokenizer of the tokenizers library, to do anything with: a copy."""
+
 
 class TextTokenizer:
     """A tokenizer.json with padding off and truncation at the model's length."""
 
     def __init__(self, path: Path, encoder: EncoderSpec) -> None:
+        with readable_tokenizer(path):
+            self._open(path, encoder)
+
+    def _open(self, path: Path, encoder: EncoderSpec) -> None:
         self._tokenizer = open_tokenizer(path)
         self._side = encoder.truncation_side
         self._adds_special = encoder.add_special_tokens
@@ -59,6 +79,8 @@ class TextTokenizer:
                 f"{path} gives token types other than 0 to a single text; trivec's graphs read none. "
                 "Use sentence-transformers for this model."
             )
+        self._cut: TextTokenizer | None = None
+        self._mirrored: TextTokenizer | None = None
         self.max_seq_length = encoder.max_seq_length
 
     @property
@@ -85,7 +107,7 @@ class TextTokenizer:
         """Tokenize texts, each behind the prompt.
 
         Raises:
-            InputError: a text (its index is named) or the prompt holds a lone surrogate.
+            InputError: a text (its index is named) or the prompt holds a lone surrogate, or the tokenizer fails.
         """
         ids: list[npt.NDArray[np.int64]] = []
         lengths = np.zeros(len(texts) + 1, dtype=np.int64)
@@ -114,6 +136,75 @@ class TextTokenizer:
         """The token behind an id."""
         return str(self._tokenizer.id_to_token(token_id))
 
+    def cut_at(self, length: int) -> "TextTokenizer":
+        """The same with another max_seq_length; the last one is kept, since a vocabulary may take 100 MB.
+
+        Raises:
+            InputError: length is not above the number of special tokens.
+        """
+        if length == self.max_seq_length:
+            return self
+        found = self._cut
+        if found is None or found.max_seq_length != length:
+            found = self._other(length, self._side)
+            self._cut = found
+        return found
+
+    def cut_from(self, side: Literal["left", "right"]) -> "TextTokenizer":
+        """The same with texts cut on this side; the other one is kept."""
+        if side == self._side:
+            return self
+        found = self._mirrored
+        if found is None or found.max_seq_length != self.max_seq_length:
+            self._mirrored = found = self._other(self.max_seq_length, side)
+        return found
+
+    def of_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:
+        """Ids of this very vocabulary, cut as texts are, between its special tokens unless the first id is one.
+
+        Raises:
+            InputError: an id that is none of the vocabulary (the row is named), or a model that reads chat messages.
+        """
+        if self._template is not None:
+            raise InputError("this model puts texts into a chat template, so that it takes no token ids. Send texts.")
+        size = self._tokenizer.get_vocab_size(True)
+        for index, row in enumerate(rows):
+            wrong = next((i for i in row if not 0 <= i < size), None)
+            if wrong is not None:
+                raise InputError(
+                    f"the token id {wrong} at index {index} is none of this model's {size}: 0 to {size - 1}."
+                )
+        first, last = self._around()
+        made, truncated = [], []
+        for row in rows:
+            bare = not self._adds_special or (len(row) > 0 and row[0] in self.special_ids)
+            before, behind = ([], []) if bare else (first, last)
+            most = self.max_seq_length
+            room = len(row) if most is None else max(0, most - len(before) - len(behind))
+            kept = row[:room] if self._side == "right" else row[max(0, len(row) - room) :]
+            made.append([*before, *kept, *behind])
+            truncated.append(len(kept) < len(row))
+        return Tokens.of_ids(made)._replace(truncated=np.array(truncated, dtype=np.bool_))
+
+    def _around(self) -> tuple[list[int], list[int]]:
+        """The special tokens before a text, and behind it."""
+        found = self._tokenizer.encode("a", add_special_tokens=True)
+        bare = [i for i, special in enumerate(found.special_tokens_mask) if not special]
+        if not bare:
+            return list(found.ids), []
+        return list(found.ids[: bare[0]]), list(found.ids[bare[-1] + 1 :])
+
+    def _other(self, length: int | None, side: str) -> "TextTokenizer":
+        found = copy.copy(self)
+        found._tokenizer, found._side = self.copy(), side
+        found._cut = found._mirrored = None
+        found.max_seq_length = length
+        return found
+
+    def copy(self) -> Tokenizer:
+        """The tokenizer of the tokenizers library: a copy."""
+        return copy.deepcopy(self._tokenizer)
+
     def _encode(self, texts: Sequence[str], prompt: str, start: int) -> list[Any]:
         try:
             if self._template is not None:
@@ -121,9 +212,11 @@ class TextTokenizer:
             else:
                 prompted = [prompt + text for text in texts] if prompt else list(texts)
             return list(self._tokenizer.encode_batch_fast(prompted, add_special_tokens=self._adds_special))
-        except TypeError:
+        except BaseException as error:  # a panic of the library is no Exception
+            if not is_failure(error):
+                raise
             check_all_encodable(texts, prompt, start)
-            raise
+            raise untokenized(error, start, len(texts)) from error
 
 
 def _rendered(template: Template, prompt: str, text: str) -> str:
@@ -149,13 +242,38 @@ def open_tokenizer(path: Path) -> Tokenizer:
 
     Raises:
         ModelFormatError: it cannot be read.
+        InputError: its path is not UTF-8.
     """
+    name = native_path(path)
+    with readable_tokenizer(path):
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it has over {_MOST_BYTES >> 20} MB")
+        tokenizer = Tokenizer.from_file(name)
+        tokenizer.no_padding()
+        return tokenizer
+
+
+@contextlib.contextmanager
+def readable_tokenizer(path: Path) -> Iterator[None]:
+    """Raise ModelFormatError for whatever the tokenizers library raises over a file."""
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:
+        yield
+    except TrivecError:
+        raise
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         raise ModelFormatError(f"{path} is not a readable tokenizer.json: {error}") from error
-    tokenizer.no_padding()
-    return tokenizer
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether it is the tokenizers library's: an Exception, or what a panic of its Rust code becomes, which is none."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def untokenized(error: BaseException, first: int, count: int) -> InputError:
+    """What to raise where the library failed over some texts."""
+    return InputError(f"a text among those at index {first} to {first + count - 1} cannot be tokenized: {error}.")
 
 
 def _lowers(normalizer: Any) -> bool:  # noqa: ANN401 - tokenizers has no types

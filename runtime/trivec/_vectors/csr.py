@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec._errors import InputError
-from trivec._vectors.arrays import Floats, Ids
+from trivec._vectors.arrays import Array, Floats, Ids
 from trivec._vectors.ragged import blocks, check_offsets, read_npz, reduce_rows, row_numbers, take_rows
 
 _BLOCK = 1 << 18  # entries that are worked on at a time: 2 MB as float64, and several such arrays live at once
@@ -176,13 +176,13 @@ def _sorted_rows(rows: Csr, dim: int) -> Csr:
 # ---- products --------------------------------------------------------------------------------------------------------
 
 
-def dot_all(a: Csr, b: Csr, dim: int) -> Floats:
-    """(N, M) products of all rows of `a` with all rows of `b`, in float64 by ascending index, rounded once.
+def dot_all(a: Csr, b: Csr, dim: int, dtype: type[np.floating] = np.float32) -> Array:
+    """(N, M) products of all rows of `a` with all rows of `b`, in float64 by ascending index, rounded once to `dtype`.
 
     As a search in an inverted index: the entries of the smaller side by column, met by each entry of the other. Only
     what two rows have in common costs anything, and no product depends on which other rows are there.
     """
-    result = np.zeros((len(a.indptr) - 1, len(b.indptr) - 1), dtype=np.float32)
+    result = np.zeros((len(a.indptr) - 1, len(b.indptr) - 1), dtype=dtype)
     if len(a.indices) <= len(b.indices):
         _dot_into(a, b, dim, result)
     else:
@@ -190,7 +190,7 @@ def dot_all(a: Csr, b: Csr, dim: int) -> Floats:
     return result
 
 
-def _dot_into(a: Csr, b: Csr, dim: int, result: Floats) -> None:
+def _dot_into(a: Csr, b: Csr, dim: int, result: Array) -> None:
     """Products of all rows of `a`, the side that goes by column, with all rows of `b` into (N, M)."""
     for some in blocks(a.indptr + np.arange(len(a.indptr)), _BLOCK):
         columns = _by_column(a, some, dim)
@@ -235,9 +235,9 @@ def _matched(columns: _Columns, part: Csr, rows: slice, shape: tuple[int, int]) 
     return np.asarray(np.bincount(cells, products, shape[0] * shape[1]), dtype=np.float64).reshape(shape)
 
 
-def dot_rows(a: Csr, b: Csr, dim: int) -> Floats:
-    """(N,) products of row i with row i, in float64, rounded once."""
-    result = np.empty(len(a.indptr) - 1, dtype=np.float32)
+def dot_rows(a: Csr, b: Csr, dim: int, dtype: type[np.floating] = np.float32) -> Array:
+    """(N,) products of row i with row i, in float64 by ascending index, rounded once to `dtype`."""
+    result = np.empty(len(a.indptr) - 1, dtype=dtype)
     for block in blocks(a.indptr + b.indptr, _BLOCK):
         rows = block.stop - block.start
         (rows_a, keys_a, values_a), (_, keys_b, values_b) = _keyed(a, block, dim), _keyed(b, block, dim)
@@ -246,6 +246,15 @@ def dot_rows(a: Csr, b: Csr, dim: int) -> Floats:
         products = values_a[hits].astype(np.float64) * values_b[places[hits]]
         result[block] = np.bincount(rows_a[hits], products, rows)
     return result
+
+
+def square_distances(a: Csr, b: Csr, dim: int) -> npt.NDArray[np.float64]:
+    """(N, M) |a|^2 + |b|^2 - 2ab of all rows of `a` and of `b`, in float64 up to the subtraction.
+
+    All three are sums by ascending index, one number after the other: of equal rows they are equal, and the distance 0.
+    """
+    squares = dot_rows(a, a, dim, np.float64)[:, None] + dot_rows(b, b, dim, np.float64)  # (N, M)
+    return np.asarray(np.maximum(squares - 2 * dot_all(a, b, dim, np.float64), 0), dtype=np.float64)
 
 
 def row_norms(rows: Csr) -> Floats:

@@ -36,6 +36,19 @@ def check_ranges(ranges: Floats | None, precision: str) -> Floats:
     return ranges
 
 
+def cut_unit_ranges(ranges: Floats, width: int) -> Floats:
+    """Ranges (2, D) of vectors of length 1 to those (2, width) of their first numbers, made length 1 again.
+
+    Each vector is stretched by one over the length of what is left of it. Here all are stretched alike, by what that
+    length is where numbers are spread evenly over their ranges: so a vector does not depend on the others of a call,
+    and what lies beyond the ranges is clipped.
+    """
+    squares = (np.square(ranges).sum(0) + ranges[0] * ranges[1]) / 3  # (D,) the mean square of a number
+    left, whole = float(squares[:width].sum()), float(squares.sum())
+    cut: Floats = ranges[:, :width]
+    return cut * np.float32(np.sqrt(whole / left)) if left and width < len(squares) else cut
+
+
 def quantize_vectors(
     vectors: npt.NDArray[np.floating[Any]], precision: str, ranges: Floats | None
 ) -> npt.NDArray[np.generic]:

@@ -1,7 +1,5 @@
 """Rows of unequal length that lie one after the other: row i is entries offsets[i] to offsets[i + 1]."""
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import numpy.typing as npt
 
 from trivec._errors import InputError
 from trivec._vectors.arrays import Array, Ids
+from trivec._vectors.damaged import readable
 
 
 def check_offsets(name: str, offsets: npt.ArrayLike, total: int) -> Ids:
@@ -93,19 +92,14 @@ def read_npz(path: str | Path, names: tuple[str, ...], writer: str) -> dict[str,
         InputError: another kind of file, a damaged one, or one that lacks an array.
         FileNotFoundError: no such file.
     """
-    try:
-        with Path(path).open("rb") as file:  # numpy leaves a file open where it is no whole .npz
-            stored = np.load(file, allow_pickle=False)
-            if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} holds a single array, expected an .npz file. Write one with {writer}.")
-            missing = [name for name in names if name not in stored.files]
-            if missing:
-                raise InputError(
-                    f"{path} has no {', '.join(missing)}, only {', '.join(stored.files) or 'nothing'}. "
-                    f"Write it with {writer}."
-                )
-            return {name: stored[name] for name in names}
-    except InputError:
-        raise
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is no readable .npz file: {error}. Write one with {writer}.") from error
+    with readable(Path(path), f" Write one with {writer}."), Path(path).open("rb") as file:
+        stored = np.load(file, allow_pickle=False)  # of a path, it leaves a file open that is no whole .npz
+        if not isinstance(stored, np.lib.npyio.NpzFile):
+            raise InputError(f"{path} holds a single array, expected an .npz file. Write one with {writer}.")
+        missing = [name for name in names if name not in stored.files]
+        if missing:
+            raise InputError(
+                f"{path} has no {', '.join(missing)}, only {', '.join(stored.files) or 'nothing'}. "
+                f"Write it with {writer}."
+            )
+        return {name: stored[name] for name in names}

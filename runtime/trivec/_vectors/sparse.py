@@ -338,6 +338,21 @@ class SparseVectors:
             )
 
 
+def shared(row: SparseVectors, rows: SparseVectors) -> SparseVectors:
+    """The terms that each of N rows shares with one, with the products of both weights, where those are above 0.
+
+    Raises:
+        InputError: another dimension.
+    """
+    row._check_dim_of(rows)
+    if not row.nnz:
+        return SparseVectors.empty(len(rows), rows.dim)
+    places = np.minimum(np.searchsorted(row.indices, rows.indices), row.nnz - 1)  # (nnz,)
+    common = row.indices[places] == rows.indices
+    products = np.where(common, row.values[places] * rows.values, np.float32(0))  # (nnz,)
+    return SparseVectors._trusted(rows.indptr, rows.indices, products, rows.dim).above(0)
+
+
 def _one(vector: SparseVector) -> SparseVectors:
     """A single row as rows."""
     return SparseVectors._trusted(np.array([0, len(vector)]), vector.indices, vector.values, vector.dim)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from trivec._encoders.calls import Overflow
-from trivec._encoders.text_encoder import TextEncoder
+from trivec._encoders.protocol import Encoder, is_encoder
 from trivec._errors import InputError, MissingExtraError
 from trivec._load import load
+from trivec._open import hosted_options, is_hosted, open_encoder
 from trivec._vectors.heads import Head
-from trivec.integrations._text_model import Encoder, TextModel
+from trivec.integrations._text_model import TextModel
 
 Model = str | os.PathLike[str] | Encoder
 """What an adapter is made from: a folder, a name on the Hub, or an encoder that is open already."""
@@ -51,27 +52,29 @@ def open_model(
         Whatever `trivec.load` raises.
     """
     options = {name: value for name, value in given.items() if value is not None}
+    taker, known = ("trivec.hosted.open", hosted_options()) if is_hosted(model) else ("trivec.load", _LOAD)
     for written, value in (more or {}).items():
         name = {"cache_folder": "cache_dir"}.get(written, written)
         if name == "trust_remote_code":  # accepted: no code of a model repository is ever run here
             continue
-        if name not in _LOAD:
-            raise InputError(f"{name}={value!r} is no argument of trivec.load. Expected some of: {', '.join(_LOAD)}.")
+        if name not in known:
+            raise InputError(f"{name}= is no argument of {taker}. Expected some of: {', '.join(known)}.")
         if name in options:
             raise InputError(f"{name} is given twice: {options[name]!r} and {value!r}.")
         options[name] = value
-    if isinstance(model, TextEncoder):
+    if is_encoder(model):
         if options:
             raise InputError(
                 f"{', '.join(options)}: for models that are opened here, and {model!r} is open already. "
                 "Give them to trivec.load."
             )
-        encoder: Encoder = model
+        encoder = model
     elif isinstance(model, str | os.PathLike):
-        encoder = load(model, **options)
+        encoder = open_encoder(model, **options)
     else:
         raise InputError(
-            f"expected a model's folder, its name on the Hub, or what trivec.load returns, got {type(model).__name__}."
+            "expected a model's folder, its name on the Hub, provider:model of a hosted one, or what trivec.load or "
+            f"trivec.hosted.open returns, got {type(model).__name__}."
         )
     if not fits(encoder):
         if encoder is not model:
@@ -85,7 +88,7 @@ class ModelOptions:
     """What an adapter is made with; frameworks have names of their own for some of it."""
 
     model: Model | None
-    """A folder written by `trivec export`, a name on the Hub, or what `trivec.load` returns."""
+    """A folder written by `trivec export`, a name on the Hub, "provider:model", or an open encoder."""
     device: str | None = None
     precision: str | None = None
     threads: int | None = None
@@ -133,15 +136,20 @@ class OfModel:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of everything that decides the vectors of documents, such as for the namespace of a cache."""
+        """sha256 of everything that decides the vectors of documents, such as for the namespace of a cache of those."""
         return self._model.fingerprint("document")
 
     @property
     def query_fingerprint(self) -> str:
-        """sha256 of everything that decides the vectors of queries."""
+        """sha256 of everything that decides the vectors of queries; where it differs, they need their own cache."""
         return self._model.fingerprint("query")
 
     @property
-    def truncated(self) -> int:
-        """Texts that were longer than the model reads, so far."""
+    def engine_fingerprint(self) -> str:
+        """What computes vectors here: where it differs, those of one model differ slightly, see `trivec diff`."""
+        return self._model.encoder.engine_fingerprint
+
+    @property
+    def truncated(self) -> int | None:
+        """Texts that were longer than the model reads, so far; None of a hosted model, which does not say."""
         return self._model.encoder.truncated

@@ -1,23 +1,22 @@
 """An encoder with the options of its calls, and what frameworks hand over and take back."""
 
 import asyncio
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Self, TypeVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 
-from trivec._concurrency.batcher import Batcher
+from trivec._concurrency.batcher import BatchEncoder, Batcher
 from trivec._encoders.calls import Overflow, Side
 from trivec._encoders.named_call import fingerprint_of_call, spelled_out
-from trivec._encoders.text_encoder import TextEncoder
+from trivec._encoders.protocol import Encoder
 from trivec._errors import InputError
-from trivec._tokens.inputs import as_texts
+from trivec._system.background import Background
+from trivec._tokens.inputs import as_texts, check_texts, one_by_one
 from trivec._vectors.heads import Head, HybridVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
-Encoder = TextEncoder[Any]
 T = TypeVar("T")
 _NOT_TAKEN = {"output_value", "save_to_cpu", "return_dense", "return_sparse", "return_colbert_vecs"}
 _NOT_TAKEN |= {"convert_to_numpy", "convert_to_tensor", "convert_to_sparse_tensor"}
@@ -25,16 +24,6 @@ _PROCESSES = {"device", "pool", "chunk_size"}
 _OF_MANY = {*_PROCESSES, "show_progress_bar"}
 """What makes no sense for one text."""
 _PROMPTS = {"prompt", "prompt_name"}
-
-
-class _Lines(NamedTuple):
-    """How callers come to the encoder; of one process, since threads stay behind in a fork."""
-
-    process: int
-    batcher: Batcher
-    """Single texts of many threads and coroutines, together where they meet."""
-    thread: ThreadPoolExecutor
-    """Lists of texts of coroutines, one list at a time: it has all the cores then, and no other thread waits."""
 
 
 class TextModel:
@@ -53,7 +42,7 @@ class TextModel:
         query: Mapping[str, Any] | None = None,
         on_overflow: Overflow | None = None,
     ) -> None:
-        """Check the options, by encoding no texts with them.
+        """Check the options.
 
         Args:
             encoder: what `trivec.load` returns.
@@ -76,8 +65,10 @@ class TextModel:
         self._document = of_both
         self._query = {**{k: v for k, v in of_both.items() if k not in left_out}, **of_query}
         self._try()
-        self._held: _Lines | None = None
-        self._lines()
+        # Single texts of many threads and coroutines, together where they meet.
+        self._batcher = Batcher(cast("BatchEncoder", self.encoder))  # every kind is one, by its own encode
+        # Lists of texts of coroutines, one list at a time: it has all the cores then, and no other thread waits.
+        self._thread = Background(1, "trivec-documents")
 
     def documents(self, texts: object) -> HybridVectors:
         """Vectors of N texts.
@@ -94,19 +85,19 @@ class TextModel:
 
     def query(self, text: object) -> HybridVectors:
         """Vectors of one query; queries that are asked for at the same time run together."""
-        return self._lines().batcher.represent(one(text), heads=self.heads, **self._options("query"))
+        return self._batcher.represent(one(text), heads=self.heads, **self._options("query"))
 
     async def aquery(self, text: object) -> HybridVectors:
         """`query`, while the event loop goes on."""
         options = self._options("query")
-        found: HybridVectors = await self._lines().batcher.aencode(
-            one(text), method="represent", heads=self.heads, **options
-        )
+        found: HybridVectors = await self._batcher.aencode(one(text), method="represent", heads=self.heads, **options)
         return found
 
     async def apart(self, work: Callable[..., T], *arguments: object) -> T:
         """What `work(*arguments)` returns, while the event loop goes on; one such work at a time."""
-        return await asyncio.get_running_loop().run_in_executor(self._lines().thread, work, *arguments)
+        call = partial(work, *arguments)
+        future = self._thread.future(call)
+        return call() if future is None else await asyncio.wrap_future(future)
 
     def fingerprint(self, side: Side) -> str:
         """sha256 of everything that decides the vectors of documents or of queries."""
@@ -126,24 +117,19 @@ class TextModel:
     # ---- helpers -------------------------------------------------------------------------------------------------
 
     def _try(self) -> None:
-        """Encode no texts, which raises where an option's value is wrong."""
+        """Raise where an option's value is wrong."""
         only = self.encoder.opened_for  # a model may be open for its queries alone
-        if only in (None, "document"):
-            self.of_none()
-        if only in (None, "query"):
-            self.queries([])
+        sides: tuple[Side, ...] = ("document", "query")
+        for side in sides:
+            if only in (None, side):
+                options = self._options(side)
+                plain = {name: value for name, value in options.items() if name not in _PROCESSES}
+                self.encoder.check_call(self.heads, **plain)
 
     def _options(self, side: Side) -> dict[str, Any]:
         """Options with which `encode` does what `encode_document` or `encode_query` does."""
         options = self._document if side == "document" else self._query
         return spelled_out(self.encoder, f"encode_{side}", options)
-
-    def _lines(self) -> _Lines:
-        lines = self._held
-        if lines is None or lines.process != os.getpid():
-            thread = ThreadPoolExecutor(1, thread_name_prefix="trivec-documents")  # starts with its first list
-            lines = self._held = _Lines(os.getpid(), Batcher(self.encoder), thread)
-        return lines
 
 
 def check_options(encoder: Encoder, options: Mapping[str, Any], refused: set[str]) -> None:
@@ -172,12 +158,8 @@ def as_list(texts: object, name: str | None = None) -> list[str]:
         raise InputError(f"{wanted} a list of texts, got one {type(texts).__name__}. Type: [{texts[:20]!r}]")
     if name is None:
         return as_texts(texts, None)[0]
-    if not isinstance(texts, Iterable):
-        raise InputError(f"{wanted} a list of texts, got {type(texts).__name__}.")
-    listed = list(texts)
-    for index, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise InputError(f"{wanted} texts, got {type(text).__name__} at index {index}.")
+    listed = list(one_by_one(texts, f"{wanted} a list of texts"))
+    check_texts(listed, f"{wanted} texts")
     return listed
 
 

@@ -28,8 +28,9 @@ import numpy.typing as npt
 
 from trivec._encoders.named_call import METHODS, Method
 from trivec._errors import InputError, MissingExtraError
-from trivec._load import load
-from trivec._system.threads import available_threads
+from trivec._loading.load_keywords import Precision
+from trivec._open import is_hosted, open_encoder
+from trivec._system.threads import default_threads
 from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
@@ -58,7 +59,7 @@ class Encode:
         output: str = "embedding",
         method: Method = "encode",
         device: str = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         threads: int | None = None,
         load_options: Mapping[str, Any] | None = None,
         encode_options: Mapping[str, Any] | None = None,
@@ -66,7 +67,8 @@ class Encode:
         """Open the model; Ray does this once in each actor.
 
         Args:
-            model: as of `trivec.load`: a folder, which every machine must have, or a name on the Hub.
+            model: a folder, which every machine must have, a name on the Hub, or "provider:model" of a hosted one, for
+                which the actors have the key in their environment.
             column: where the texts are.
             output: the column of the vectors, and what the names of several begin with.
             method: "encode", "encode_query" or "encode_document".
@@ -74,7 +76,7 @@ class Encode:
             precision: the variant, as of `trivec.load`.
             threads: CPU threads. None: the CPUs that Ray has given the actor (`num_cpus=` of map_batches, rounded down,
                 at least 1), and no more than the machine lets it use; outside Ray as of `trivec.load`.
-            load_options: further arguments of `trivec.load`.
+            load_options: further arguments of `trivec.load`, or of `trivec.hosted.open`.
             encode_options: arguments of the method, such as {"normalize_embeddings": True}.
 
         Raises:
@@ -87,8 +89,9 @@ class Encode:
             raise InputError(f"{', '.join(twice)} among load_options: Encode has arguments of that name.")
         self._column, self._output = column, output
         self._options = dict(encode_options or {})
-        self._threads = assigned_threads() if threads is None else threads
-        self._encoder = load(model, device=device, precision=precision, threads=self._threads, **(load_options or {}))
+        self._threads = assigned_threads() if threads is None and not is_hosted(model) else threads
+        given = {"device": device, "precision": precision, "threads": self._threads}
+        self._encoder = open_encoder(model, **given, **(load_options or {}))
         self._encode = getattr(self._encoder, method)
 
     def __call__(self, batch: Batch) -> Batch:
@@ -157,7 +160,7 @@ def assigned_threads() -> int | None:
     if context.get_actor_id() is None and context.get_task_id() is None:  # the driver, which Ray gives nothing
         return None
     cpus = context.get_assigned_resources().get("CPU", 0)
-    return max(1, min(int(cpus), available_threads().count))
+    return max(1, min(int(cpus), default_threads().count))
 
 
 def _lists(offsets: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> Any:  # noqa: ANN401 - pyarrow has no types

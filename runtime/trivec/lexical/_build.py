@@ -85,11 +85,12 @@ _ALIASES = {"es": "sp", "ja": "jp", "ko": "kr"}  # the ISO codes of what pymilvu
 def build_default_analyzer(language: str = "en") -> Analyzer:
     """The analyzer of a language: the same steps, and for the same texts the same terms, as pymilvus.model's.
 
-    en (needs nothing further); de, fr, ru, es, it, pt (extra `lexical`); zh (`lexical-zh`); ja (`lexical-ja`); ko
-    (`lexical-ko`). pymilvus.model's names sp, jp and kr are understood as well.
+    en (needs nothing further); de, fr, ru, es, it, pt (extra `lexical`); zh (`lexical-zh`, and the stop words of NLTK's
+    data: `python -m nltk.downloader stopwords`); ja (`lexical-ja`); ko (`lexical-ko`). pymilvus.model's names sp, jp
+    and kr are understood as well.
 
     Raises:
-        InputError: there is none for the language.
+        InputError: there is none for the language, or no list of its stop words.
         MissingExtraError: a package that the language needs is not installed.
     """
     steps = _LANGUAGES.get(_ALIASES.get(language, language)) if isinstance(language, str) else None
@@ -143,13 +144,13 @@ def _build(name: str, steps: object, where: str) -> Analyzer:
         raise ModelFormatError(f"{where} must have a tokenizer, got {_shown(steps)}.")
     if unknown := sorted(map(str, steps.keys() - {"tokenizer", *_PARTS})):
         raise ModelFormatError(f"{where} has {', '.join(unknown)}; expected tokenizer, preprocessors and filters.")
+    tokenizer = _made(steps["tokenizer"], _TOKENIZERS, f"{where}: tokenizer")
     made: dict[str, list[Any]] = {}
     for kind, classes in _PARTS.items():
         listed = steps.get(kind) or []
         if not isinstance(listed, list):
             raise ModelFormatError(f"{where}: {kind} must be a list, got {_shown(listed)}.")
         made[kind] = [_made(step, classes, f"{where}: {kind}[{i}]") for i, step in enumerate(listed)]
-    tokenizer = _made(steps["tokenizer"], _TOKENIZERS, f"{where}: tokenizer")
     return Analyzer(name, tokenizer, made["preprocessors"], made["filters"])
 
 

@@ -73,8 +73,8 @@ class StopwordFilter:
     """Drops the stop words of a language, and further ones.
 
     Args:
-        language: as NLTK names it, such as "english"; None for no list but the own. Lists that are not here are taken
-            from NLTK's data where these are installed.
+        language: as NLTK names it, such as "english"; None for no list but the own. Lists that are not here, such as
+            "chinese", are taken from NLTK's data where these are installed.
         stopword_list: further words.
 
     Raises:
@@ -125,7 +125,8 @@ def _stopwords(language: str) -> list[str]:
     except (ImportError, LookupError, OSError, ValueError) as error:
         raise InputError(
             f"there are no stop words for the language {language!r}; there are for {', '.join(lists)}, and for what "
-            "NLTK's data have where these are installed. Type one of them, or: language=None, stopword_list=[...]"
+            "NLTK's data have where these are installed: pip install nltk, then python -m nltk.downloader stopwords. "
+            "Type one of them, or: language=None, stopword_list=[...]"
         ) from error
     return found
 

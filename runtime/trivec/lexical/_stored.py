@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from trivec._errors import InputError, ModelFormatError, ModelNotFoundError
+from trivec._model.json_files import parse
 from trivec.lexical._weights import Parameters, Statistics
 
 VERSION = "v1"
@@ -44,11 +45,12 @@ def read(path: str | Path) -> tuple[Statistics, Parameters]:
         ModelFormatError: it is no whole file of this form and version; what is wrong is named.
     """
     try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ModelNotFoundError(f"there is no file {str(path)!r} of BM25 parameters. {_AGAIN}") from error
-    except ValueError as error:  # no JSON, or no UTF-8
-        raise ModelFormatError(f"{path} is not valid JSON, or only a part of it ({error}). {_AGAIN}") from error
+        is_file = Path(path).is_file()  # a pipe might never end
+        stored = parse(Path(path).read_bytes(), str(path), f" {_AGAIN}") if is_file else None
+    except OSError as error:
+        raise ModelFormatError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if not is_file:
+        raise ModelNotFoundError(f"there is no file {str(path)!r} of BM25 parameters. {_AGAIN}")
     if not isinstance(stored, dict) or (missing := [key for key in _KEYS if key not in stored]):
         lacks = f"lacks {', '.join(missing)}" if isinstance(stored, dict) else "holds no JSON object"
         raise ModelFormatError(f"{path} {lacks}; BM25 parameters are {', '.join(_KEYS)}. {_AGAIN}")
@@ -77,7 +79,9 @@ def check_parameters(k1: Any, b: Any, epsilon: Any) -> Parameters:  # noqa: ANN4
 
 
 def _is_number(value: Any) -> bool:  # noqa: ANN401 - anything
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 1 << 63  # beyond, it may be no float either
+    return isinstance(value, float | np.integer | np.floating)
 
 
 def _statistics(stored: dict[str, Any]) -> Statistics:

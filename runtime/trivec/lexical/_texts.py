@@ -8,6 +8,8 @@ from itertools import islice
 from typing import Any
 
 from trivec._errors import InputError, WorkerError
+from trivec._system.background import is_ending
+from trivec._tokens.inputs import hint_of, one_by_one
 
 AnalyzerLike = Callable[[str], Sequence[str]]
 _AT_ONCE = 4096  # texts that wait for a process
@@ -30,7 +32,7 @@ def analyzed(analyzer: AnalyzerLike, texts: Iterable[str], what: str, workers: i
     checked = _texts(texts, what)
     some = list(islice(checked, _FEW))
     yield from _checked(map(analyzer, some), what, "the analyzer gave")
-    if workers == 1:
+    if workers == 1 or is_ending():
         yield from _checked(map(analyzer, checked), what, "the analyzer gave", len(some))
         return
     found = _in_processes(analyzer, checked, workers)
@@ -43,9 +45,10 @@ def tokenized(documents: Iterable[Sequence[str]], what: str) -> Iterator[Sequenc
     Raises:
         InputError: one is no list of strings.
     """
-    if isinstance(documents, str) or not isinstance(documents, Iterable):
-        raise InputError(f"expected a list of token lists, one for each {what}, got {_shown(documents)}.")
-    return _checked(documents, what, "got")
+    expected = f"expected a list of token lists, one for each {what}"
+    if isinstance(documents, str):
+        raise InputError(f"{expected}, got {_shown(documents)}.")
+    return _checked(one_by_one(documents, expected), what, "got")
 
 
 def _checked(found: Iterable[Any], what: str, got: str, first: int = 0) -> Iterator[Sequence[str]]:
@@ -56,12 +59,12 @@ def _checked(found: Iterable[Any], what: str, got: str, first: int = 0) -> Itera
 
 
 def _texts(texts: Iterable[str], what: str) -> Iterator[str]:
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
-        hint = " For a single one type: [text]" if isinstance(texts, str) else ""
-        raise InputError(f"expected a list of texts, one for each {what}, got {_shown(texts)}.{hint}")
-    for i, text in enumerate(texts):
+    expected = f"expected a list of texts, one for each {what}"
+    if isinstance(texts, str):
+        raise InputError(f"{expected}, got {_shown(texts)}. For a single one type: [text]")
+    for i, text in enumerate(one_by_one(texts, expected)):
         if not isinstance(text, str):
-            raise InputError(f"expected a text for {what} {i}, got {_shown(text)}.")
+            raise InputError(f"expected a text for {what} {i}, got {_shown(text)}.{hint_of(text)}")
         yield text
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from trivec import store
 from trivec._errors import InputError, NonFiniteError
+from trivec._tokens.inputs import hint_of, one_by_one
 from trivec._vectors.heads import record_of
 from trivec._vectors.sparse import SparseVectors
 from trivec.store import Vectors
@@ -161,11 +162,12 @@ def read_corpus(
 
 
 def _strings(texts: Iterable[str]) -> Iterator[str]:
-    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
-        raise InputError(f"texts must be an iterable of texts, got {type(texts).__name__} {texts!r:.60}.")
-    for number, text in enumerate(texts):
+    if isinstance(texts, str):
+        raise InputError(f"texts must be an iterable of texts, got str {texts!r:.60}.")
+    for number, text in enumerate(one_by_one(texts, "texts must be an iterable of texts")):
         if not isinstance(text, str):
-            raise InputError(f"expected strings, got {type(text).__name__} at index {number}: {text!r:.60}.")
+            came = f"{type(text).__name__} at index {number}: {text!r:.60}"
+            raise InputError(f"expected strings, got {came}.{hint_of(text)}")
         yield text
 
 

@@ -15,8 +15,10 @@ What the suffix of a file says it holds:
               and values (list of float); colbert: list of lists of float; the fingerprint among the file's metadata.
               Needs trivec[parquet].
     .jsonl    an object a line: "text", "embedding", "sparse" ({"term id": weight}) and "sparse_dim", "colbert"
-    .npy      dense vectors (N, D): an array for numpy, and nothing else
+    .npy      dense vectors (N, D): an array for numpy, and behind it, where numpy does not look, a checksum
     .npz      sparse rows for scipy.sparse.load_npz and SparseVectors.load, and the fingerprint beside them
+
+All but .jsonl, which people edit, carry a checksum: reading a damaged file is an InputError, never other rows.
 
 While a file is written, what is done so far is in PATH.partial, block by block, each with a checksum. A process that is
 killed at any moment leaves at most the block it was at undone; a later call with the same model, options and texts

@@ -4,6 +4,7 @@ Blocks are appended to it as records with checksums (`_records`). Whatever a kil
 behind the last record that counts is cut off when the next run opens the file, so no order of writes matters.
 """
 
+import contextlib
 import hashlib
 import os
 import time
@@ -11,10 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, Self
+from typing import NamedTuple, Self
 
+from trivec._engine.engine_drift import check_engine
 from trivec._errors import InputError
+from trivec._tokens.inputs import hint_of
 from trivec._vectors.heads import HybridVectors
+from trivec.store._locked import open_locked
+from trivec.store._probe import check_probe
 from trivec.store._records import MAGIC, Octets, packed, packed_block, records, unpacked_block
 from trivec.store._schema import Block
 
@@ -38,6 +43,10 @@ class _Mark(NamedTuple):
     """Of all texts up to its end."""
     end: int
     """Where its record ends in the file."""
+    engine: str | None
+    """What computed it; None where the record does not say."""
+    probe: str | None
+    """Of a hosted model, in the first block whose run asked for it; None of others."""
 
 
 class Digest:
@@ -55,7 +64,9 @@ class Digest:
         """
         for text in texts:
             if not isinstance(text, str):
-                raise InputError(f"expected strings, got {type(text).__name__} at index {self._count}: {text!r:.60}.")
+                raise InputError(
+                    f"expected strings, got {type(text).__name__} at index {self._count}: {text!r:.60}.{hint_of(text)}"
+                )
             encoded = text.encode("utf-8", "surrogatepass")
             self._hash.update(len(encoded).to_bytes(8, "little"))
             self._hash.update(encoded)
@@ -77,32 +88,50 @@ class Journal:
         rows: texts whose vectors are in it.
     """
 
-    def __init__(self, path: Path, identity: Identity, *, resume: bool, overwrite: bool, start_over: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        identity: Identity,
+        engine: str | None = None,
+        probe: str | None = None,
+        *,
+        resume: bool,
+        overwrite: bool,
+        start_over: str,
+        strict: bool = False,
+    ) -> None:
         """Go on with the file of an interrupted run, or begin one.
 
         Args:
             path: the file.
             identity: of this run.
+            engine: of this run.
+            probe: of this run's model; None where it has none.
             resume: go on where the run that left the file ended; otherwise begin anew.
             overwrite: begin anew where that run was another one, or go on from where its texts were others, instead of
                 raising.
             start_over: what to type for `overwrite`, for messages.
+            strict: go on with the blocks of no other engine or changed model; otherwise the log warns of them.
 
         Raises:
-            InputError: the file is of another run or of another program, or another process writes it.
+            InputError: the file is of another run, of another engine or a changed model and `strict`, or of another
+                program, or another process writes it.
         """
-        self.path, self.rows, self._identity = path, 0, identity
-        self._overwrite, self._start_over = overwrite, start_over
+        self.path, self.rows, self._identity, self._engine = path, 0, identity, engine
+        self._overwrite, self._start_over, self._probe = overwrite, start_over, probe
         self._marks: list[_Mark] = []
         self._digest, self._done = Digest(), False
         self._start = self._end = 0  # of the blocks; of the file
-        self._file = _open_locked(path)
+        self._file = open_locked(path)
         try:
             found = _read_identity(path)
             if found is not None and resume and not overwrite:
                 _check_identity(path, found, identity, start_over)
             if found == identity and resume:
                 self._recover()
+                for done in dict.fromkeys(mark.engine for mark in self._marks):
+                    check_engine(f"what is done in {path}", done, engine, strict=strict, start_over=start_over)
+                check_probe(f"what is done in {path}", self.probe, probe, strict=strict, start_over=f"rm {path}")
             else:
                 self._file.truncate(0)
                 self._put([MAGIC, *packed(identity._asdict())])
@@ -118,6 +147,9 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         gone = self._done or self.rows == 0
+        if not gone:
+            with contextlib.suppress(OSError):  # what has ended the run may end the machine next
+                os.fsync(self._file.fileno())
         if gone and os.name != "nt":  # while the lock is held; Windows lets no open file be removed
             self.path.unlink(missing_ok=True)
         self._file.close()
@@ -152,8 +184,11 @@ class Journal:
             OSError: the disk is full, for one.
         """
         digest, kept = self._digest.add(texts), texts if self._identity.keeps_texts else None
-        self._put(packed_block(kept, parts, {"rows": len(texts), "texts": digest}))
-        self._marks.append(_Mark(len(texts), digest, self._end))
+        is_said = self._probe is None or any(mark.probe for mark in self._marks)
+        probe = None if is_said else self._probe
+        said = {"rows": len(texts), "texts": digest, "engine": self._engine, **({} if is_said else {"probe": probe})}
+        self._put(packed_block(kept, parts, said))
+        self._marks.append(_Mark(len(texts), digest, self._end, self._engine, probe))
         self.rows += len(texts)
         if time.monotonic() - self._synced > _SYNC_SECONDS:
             os.fsync(self._file.fileno())
@@ -166,6 +201,17 @@ class Journal:
             for record in islice(records(file), 1, 1 + len(self._marks)):
                 yield unpacked_block(record, dim if isinstance(dim, int) else None)
 
+    @property
+    def engine(self) -> str | None:
+        """What computed the blocks, several with ; between; None where one does not say."""
+        engines = list(dict.fromkeys(mark.engine for mark in self._marks)) or [self._engine]
+        return None if None in engines else "; ".join(map(str, engines))
+
+    @property
+    def probe(self) -> str | None:
+        """Of the model that gave the first blocks that say so; None where none does."""
+        return next((mark.probe for mark in self._marks if mark.probe is not None), self._probe)
+
     def done(self) -> None:
         """Nobody needs the file any more: it is removed when it is closed."""
         self._done = True
@@ -175,7 +221,9 @@ class Journal:
         with self.path.open("rb") as file:
             for number, record in enumerate(records(file)):
                 if number:
-                    self._marks.append(_Mark(record.header["rows"], record.header["texts"], record.end))
+                    said = record.header
+                    engine, probe = said.get("engine"), said.get("probe")
+                    self._marks.append(_Mark(said["rows"], said["texts"], record.end, engine, probe))
                 else:  # the first one says whose file it is
                     self._start = record.end
         self._drop(len(self._marks))
@@ -213,44 +261,6 @@ class Journal:
 def short(fingerprint: str) -> str:
     """As much of a fingerprint as people compare."""
     return fingerprint[:12]
-
-
-def _open_locked(path: Path) -> IO[bytes]:
-    """The file, made if need be, for this process alone."""
-    while True:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
-        try:
-            _lock(file, path)
-            if _inode(path) == os.fstat(file.fileno()).st_ino:
-                return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()  # the process that had it has removed it meanwhile
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return None
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    """Take the file's lock, which ends with the process, however that ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"{path} is being written by another process. Wait for it to end, or choose another name."
-        ) from error
-    except OSError:  # a file system without locks
-        return
 
 
 def _read_identity(path: Path) -> Identity | None:

@@ -14,9 +14,10 @@ from trivec._vectors.arrays import Array
 from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
-from trivec.store._schema import Block, Blocks, Contents, Head, Layout
+from trivec.store._schema import Block, Blocks, Contents, Head, Layout, origin_of
 
 _KEYS = ("embedding", "sparse", "colbert")
+_ORIGIN = "trivec"  # fingerprints, in the first line that was written; a file of several such files has more of them
 
 
 class Row(NamedTuple):
@@ -30,20 +31,23 @@ class Row(NamedTuple):
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def write_jsonl(stream: IO[bytes], _: Head, blocks: Blocks) -> None:
+def write_jsonl(stream: IO[bytes], head: Head, blocks: Blocks) -> None:
     """Write the lines of all blocks."""
+    origin = head.origin
     for block in blocks():
-        write_lines(stream, block.texts or [], block.parts)
+        write_lines(stream, block.texts or [], block.parts, origin)
+        origin = {}
 
 
-def write_lines(stream: IO[bytes], texts: Sequence[str], parts: HybridVectors) -> None:
-    """A line for each text: "text", and what was made of it.
+def write_lines(stream: IO[bytes], texts: Sequence[str], parts: HybridVectors, origin: Mapping[str, str]) -> None:
+    """A line for each text: "text", and what was made of it; the first says also by what, as "trivec".
 
     "embedding" is a list, "sparse" an object of term ids and weights with "sparse_dim", the size of the vocabulary,
     beside it, "colbert" a list of lists. Nine digits give every float32 back exactly.
     """
     for row, text in enumerate(texts):
-        line = json.dumps({"text": text, **_fields(parts, row)}, ensure_ascii=False)
+        said = {_ORIGIN: dict(origin)} if origin and not row else {}
+        line = json.dumps({"text": text, **_fields(parts, row), **said}, ensure_ascii=False)
         stream.write(line.encode("utf-8") + b"\n")
 
 
@@ -78,15 +82,31 @@ def open_jsonl(path: Path) -> Contents:
     Raises:
         InputError: its first line is none of those that `write_lines` writes.
     """
-    layout = _layout(path)
-    return Contents(Head(layout, None, None), lambda window: _blocks(path, layout, window))
-
-
-def _layout(path: Path) -> Layout:
-    """What the lines hold, from as many of them as it takes to tell."""
     first = next(_rows(path), None)
-    if first is None:
-        return Layout("dense", 0, "float32")
+    layout = Layout("dense", 0, "float32") if first is None else _layout(path, first)
+    origin = {} if first is None else origin_of(first.fields.get(_ORIGIN))
+    head = Head(layout, rows=None, checksum=None, **origin)
+    return Contents(head, lambda window: _blocks(path, head, window))
+
+
+def _engine(row: Row, head: Head) -> str | None:
+    """What a later line says of the engine, as where files were put together; None where it says nothing.
+
+    Raises:
+        InputError: its vectors are of another model.
+    """
+    said = origin_of(row.fields.get(_ORIGIN))
+    found = said.get("fingerprint", head.fingerprint)
+    if found != head.fingerprint and head.fingerprint is not None:
+        raise InputError(
+            f"{row.where} begins the vectors of another model or of other options than the first line's: their "
+            "fingerprints differ. Keep them in files of their own."
+        )
+    return said.get("engine")
+
+
+def _layout(path: Path, first: Row) -> Layout:
+    """What the lines hold, from as many of them as it takes to tell."""
     found = [key for key in _KEYS if key in first.fields]
     if not found:
         raise InputError(
@@ -141,13 +161,15 @@ def _rows(path: Path) -> Iterator[Row]:
             yield Row(where, fields)
 
 
-def _blocks(path: Path, layout: Layout, window: int) -> Iterator[Block]:
-    rows = _rows(path)
+def _blocks(path: Path, head: Head, window: int) -> Iterator[Block]:
+    rows, layout = _rows(path), head.layout
     while listed := list(islice(rows, window)):
+        said = ((row.where, _engine(row, head)) for row in listed if _ORIGIN in row.fields)
+        engines = tuple((f"{where} and what follows", engine) for where, engine in said if engine is not None)
         dense = None if layout.dense_dim is None else _dense(listed, layout)
         sparse = None if layout.sparse_dim is None else _sparse(listed, layout.sparse_dim)
         colbert = None if layout.colbert_dim is None else _colbert(listed, layout.colbert_dim)
-        yield Block([row.fields["text"] for row in listed], HybridVectors(dense, sparse, colbert))
+        yield Block([row.fields["text"] for row in listed], HybridVectors(dense, sparse, colbert), engines)
 
 
 def _dense(rows: Sequence[Row], layout: Layout) -> Array:

@@ -14,9 +14,12 @@ from trivec._vectors.arrays import Array
 from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
-from trivec.store._schema import Block, Blocks, Contents, Head, Layout
+from trivec.store._checksum import Checksum
+from trivec.store._schema import Block, Blocks, Contents, Head, Layout, origin_of
 
-_KEY = b"trivec"  # of the file's metadata: JSON with the fingerprint and the layout
+_KEY = b"trivec"  # of the file's metadata: JSON with the fingerprints and the layout
+_CHECKSUM = b"trivec.checksum"
+_CHECKED = b"trivec.checked"  # that there is one. Programs that write other rows from these carry neither over
 _GROUP = 32 << 20  # bytes of vectors in a row group
 _BUFFER = 1 << 20  # bytes of a column that are read at a time
 _MOST = (1 << 31) - 1  # entries of a column in a block
@@ -53,8 +56,9 @@ def write_parquet(stream: IO[bytes], head: Head, blocks: Blocks) -> None:
     with pq.ParquetWriter(
         stream, schema, compression=compression, use_dictionary=False, write_statistics=False
     ) as writer:
-        group, size = [], 0
+        group, size, checksum = [], 0, Checksum(head)
         for block in blocks():
+            checksum.add(block)
             group += [_table(pa, schema, piece) for piece in _pieces(block)]
             size += block.parts.nbytes
             if size >= _GROUP:
@@ -62,11 +66,12 @@ def write_parquet(stream: IO[bytes], head: Head, blocks: Blocks) -> None:
                 group, size = [], 0
         if group:
             writer.write_table(pa.concat_tables(group))
+        writer.add_key_value_metadata({_CHECKSUM: checksum.digest(), _CHECKED: "crc32"})
 
 
 def _pieces(block: Block) -> Iterator[Block]:
     """A block, or halves of it in which 32 bits count the numbers and the bytes of a column."""
-    texts, parts = block
+    texts, parts = block.texts, block.parts
     rows, half = parts.rows, parts.rows // 2
     size = max(parts.nbytes, 4 * sum(map(len, texts or ())))  # a letter has up to 4 bytes
     if size < _MOST or rows < 2 or texts is None:
@@ -86,7 +91,9 @@ def _schema(pa: ModuleType, head: Head) -> Any:  # noqa: ANN401 - pyarrow has no
         fields.append(pa.field("sparse", pa.struct(lists)))
     if layout.colbert_dim is not None:
         fields.append(pa.field("colbert", pa.list_(pa.list_(pa.float32()))))
-    stated = {"version": 1, "fingerprint": head.fingerprint, "layout": asdict(layout)}
+    stated = {"version": 1, "fingerprint": head.fingerprint, "engine": head.engine, "layout": asdict(layout)}
+    if head.probe is not None:
+        stated["probe"] = head.probe
     return pa.schema(fields, metadata={_KEY: json.dumps(stated).encode()})
 
 
@@ -145,12 +152,9 @@ def open_parquet(path: Path) -> Contents:
         MissingExtraError: pyarrow is not installed.
         InputError: the file cannot be read, or trivec did not write it.
     """
-    pa, pq = arrow()
-    try:
-        with pq.ParquetFile(path) as file:
-            metadata, rows, names = file.schema_arrow.metadata or {}, file.metadata.num_rows, file.schema_arrow.names
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} is no readable Parquet file: {error}") from error
+    _pa, pq = arrow()
+    with pq.ParquetFile(path) as file:
+        metadata, rows, names = file.metadata.metadata or {}, file.metadata.num_rows, file.schema_arrow.names
     if _KEY not in metadata:
         raise InputError(
             f"{path} was not written by trivec: its metadata does not say how its columns ({', '.join(names)}) are to "
@@ -159,12 +163,16 @@ def open_parquet(path: Path) -> Contents:
     stated = json.loads(metadata[_KEY])
     if stated.get("version") != 1:
         raise InputError(f"{path} was written by a later version of trivec. Type: pip install --upgrade trivec")
-    head = Head(Layout(**stated["layout"]), stated["fingerprint"], rows)
+    checksum = metadata.get(_CHECKSUM)
+    if checksum is None and _CHECKED in metadata:
+        raise InputError(f"{path} is damaged: the checksum that its metadata tells of is lost.")
+    said = checksum and checksum.decode()
+    head = Head(Layout(**stated["layout"]), rows=rows, checksum=said, **origin_of(stated))
     return Contents(head, lambda window: _blocks(path, head.layout, window))
 
 
 def _blocks(path: Path, layout: Layout, window: int) -> Iterator[Block]:
-    pa, pq = arrow()
+    _, pq = arrow()
     try:
         with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:  # by default it holds all of it
             for batch in file.iter_batches(window, use_threads=False):
@@ -174,7 +182,7 @@ def _blocks(path: Path, layout: Layout, window: int) -> Iterator[Block]:
                 yield Block(texts.to_pylist(), _parts(batch, layout))
     except KeyError as error:
         raise InputError(f"{path} lacks a column that it was written with: {error.args[0]}.") from error
-    except (pa.ArrowException, OSError, InputError) as error:
+    except InputError as error:
         raise InputError(f"{path} cannot be read as trivec wrote it: {error}") from error
 
 

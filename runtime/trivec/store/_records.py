@@ -68,7 +68,7 @@ def packed(header: Mapping[str, object], arrays: Iterable[Array] = ()) -> list[O
 
 def packed_block(texts: Sequence[str] | None, parts: HybridVectors, header: Mapping[str, object]) -> list[Octets]:
     """A record of N texts, if they are to be kept, and of their vectors."""
-    arrays = {**({} if texts is None else _text_arrays(texts)), **_vector_arrays(parts)}
+    arrays = block_arrays(texts, parts)
     described = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
     return packed({**header, "arrays": described}, arrays.values())
 
@@ -89,6 +89,11 @@ def _aligned(array: Array) -> list[Octets]:
     """An array's bytes, and as many zeros as it takes to a multiple of _ALIGN."""
     octets = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return [octets.data, bytes(-len(octets) % _ALIGN)]
+
+
+def block_arrays(texts: Sequence[str] | None, parts: HybridVectors) -> dict[str, Array]:
+    """What N texts, if they are to be kept, and their vectors consist of, by name."""
+    return {**({} if texts is None else _text_arrays(texts)), **_vector_arrays(parts)}
 
 
 def _text_arrays(texts: Sequence[str]) -> dict[str, Array]:

@@ -15,6 +15,8 @@ from trivec._vectors.sparse import SparseVector, SparseVectors
 Vectors = Array | SparseVectors | HybridVectors
 """What `encode` gives for N texts: (N, D), N rows of terms, or several of these."""
 Kind = Literal["dense", "sparse", "hybrid"]
+ORIGIN = ("fingerprint", "engine", "probe")
+"""What a file says of where its vectors come from: fields of `Head`."""
 
 
 class Block(NamedTuple):
@@ -23,6 +25,8 @@ class Block(NamedTuple):
     texts: list[str] | None
     """None where the file keeps none."""
     parts: HybridVectors
+    engines: tuple[tuple[str, str], ...] = ()
+    """Rows that say what computed them and what follows: where they are, for messages, and the engine."""
 
 
 Blocks = Callable[[], Iterator[Block]]
@@ -100,10 +104,27 @@ class Head(NamedTuple):
     """What a file says of itself."""
 
     layout: Layout
-    fingerprint: str | None
+    fingerprint: str | None = None
     """Of the `encode` call; None where the file does not say."""
-    rows: int | None
+    rows: int | None = None
     """None where only reading tells."""
+    checksum: str | None = None
+    """Of its rows, by `_checksum`; None where the file does not say."""
+    engine: str | None = None
+    """What computed the vectors: `engine_fingerprint` of the encoder, several with ; between; None as above."""
+    probe: str | None = None
+    """Of a hosted model, by `_probe`; None of another one, or as above."""
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What the file says of where its vectors come from, by name."""
+        return {name: value for name in ORIGIN if (value := getattr(self, name))}
+
+
+def origin_of(said: object) -> dict[str, str]:
+    """What JSON in a file says of where its vectors come from, as `Head.origin` has it; only texts say any."""
+    stated = said if isinstance(said, dict) else {}
+    return {name: stated[name] for name in ORIGIN if isinstance(stated.get(name), str)}
 
 
 class Contents(NamedTuple):

@@ -2,17 +2,19 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trivec._encoders.named_call import Method, fingerprint_of_call, spelled_out
-from trivec._encoders.text_encoder import TextEncoder
+from trivec._encoders.protocol import Encoder
+from trivec._encoders.windows import stream
 from trivec._errors import InputError, TrivecError
 from trivec.store._formats import FORMATS, check_kind, format_of, partial, sync_folder
 from trivec.store._journal import Identity, Journal
+from trivec.store._probe import probe_of
 from trivec.store._schema import Head, Layout, Vectors, rows_of
 
 Encoded = Generator[tuple[list[str], Vectors], None, None]
@@ -31,13 +33,14 @@ class Written(NamedTuple):
 
 def write(
     path: str | os.PathLike[str],
-    encoder: TextEncoder[Any],
+    encoder: Encoder,
     texts: Iterable[str],
     *,
     window: int = 1024,
     method: Method = "encode",
     resume: bool = True,
     overwrite: bool = False,
+    strict: bool = False,
     progress: Callable[[int], object] | None = None,
     **options: Any,  # noqa: ANN401 - the encoder's own, which checks them
 ) -> Written:
@@ -50,13 +53,16 @@ def write(
 
     Args:
         path: .parquet, .jsonl, .npy (dense vectors) or .npz (sparse rows).
-        encoder: from `trivec.load`.
+        encoder: from `trivec.load` or `trivec.hosted.open`.
         texts: any iterable; it is read once, two windows at a time in memory.
         window: texts of a block: what is kept, and what a kill can cost.
         method: "encode", "encode_query" or "encode_document".
         resume: go on where an interrupted run of this model, these options and these texts ended. False: start over.
         overwrite: replace a file that is there; start over where PATH.partial is of another model or other options, and
             from the window on where it is of other texts.
+        strict: an error where PATH.partial is of another engine (`encoder.engine_fingerprint`); otherwise the log warns
+            of it, and how far its vectors may be from these, and PATH names both. The same where a hosted model has
+            changed under its name, which its probe tells (`HostedEncoder.probe`, one request of each `write`).
         progress: called with the number of texts after each window (a progress bar's `update`).
         options: of the method: normalize_embeddings=True, precision="int8", pool=...
 
@@ -68,22 +74,37 @@ def write(
             texts; an option or a text that the encoder refuses. What is done is kept.
         MissingExtraError: a .parquet file, and pyarrow is not installed.
         OSError: the disk is full, for one. What is done is kept.
-        TruncationError, NonFiniteError, ProviderError, WorkerError: as of `encode_iter`. What is done is kept.
+        TruncationError, NonFiniteError, ProviderError, WorkerError, ServiceError: as of `encode_iter`. What is done is
+            kept.
     """
     target = Path(path)
     check_target(target, overwrite=overwrite)
-    _check_arguments(texts, window)
+    source = stream(texts, window, taker="write", alone="[text]")
     spelled = spelled_out(encoder, method, options)
     blank = encoder.encode([], **{name: value for name, value in spelled.items() if name not in ("pool", "device")})
-    head = Head(Layout.of(blank), fingerprint_of_call(encoder, spelled), None)
+    head = head_of(encoder, spelled, blank)
 
     def encoded(rest: Iterator[str], before: int) -> Encoded:
-        return _in_step(encoder, rest, before, window, spelled)
+        return in_step(encoder, rest, before, window, spelled)
 
-    return write_blocks(target, head, iter(texts), encoded, resume=resume, overwrite=overwrite, advance=progress)
+    return write_blocks(
+        target, head, iter(source), encoded, resume=resume, overwrite=overwrite, strict=strict, advance=progress
+    )
 
 
-def fingerprint_of(encoder: TextEncoder[Any], *, method: Method = "encode", **options: Any) -> str:  # noqa: ANN401
+def head_of(encoder: Encoder, options: Mapping[str, Any], blank: Vectors) -> Head:
+    """What a file of `encode(**options)` says of itself; a hosted model is asked for its probe.
+
+    Args:
+        encoder: who is called.
+        options: as `spelled_out` gives them.
+        blank: what the call gives for no texts.
+    """
+    fingerprint, engine = fingerprint_of_call(encoder, options), encoder.engine_fingerprint
+    return Head(Layout.of(blank), fingerprint, engine=engine, probe=probe_of(encoder))
+
+
+def fingerprint_of(encoder: Encoder, *, method: Method = "encode", **options: Any) -> str:  # noqa: ANN401
     """The fingerprint that `write(path, encoder, texts, method=method, **options)` puts into a file.
 
     Raises:
@@ -113,6 +134,7 @@ def write_blocks(
     *,
     resume: bool = True,
     overwrite: bool = False,
+    strict: bool = False,
     start_over: str = "overwrite=True",
     advance: Callable[[int], object] | None = None,
 ) -> Written:
@@ -120,19 +142,22 @@ def write_blocks(
 
     Args:
         path: the file, checked.
-        head: its layout and fingerprint.
+        head: its layout and fingerprints.
         texts: all of them.
         encoded: gives blocks, for the texts that are left and how many there were before them.
         resume: as of `write`.
         overwrite: as of `write`.
+        strict: as of `write`.
         start_over: what to type for `overwrite`, for messages.
         advance: called with the number of texts after each block, and of those that were done.
     """
     check_kind(path, head.layout)
+    place = path.absolute()  # whoever gives the texts may change the working directory
     keeps_texts = FORMATS[path.suffix.lower()].keeps_texts
     identity = Identity(head.fingerprint or "", asdict(head.layout), keeps_texts)
     done = advance or (lambda _: None)
-    with Journal(partial(path), identity, resume=resume, overwrite=overwrite, start_over=start_over) as journal:
+    keep = {"resume": resume, "overwrite": overwrite, "strict": strict}
+    with Journal(partial(place), identity, head.engine, head.probe, **keep, start_over=start_over) as journal:
         left = journal.skip(texts, done)
         resumed = journal.rows
         try:
@@ -140,7 +165,7 @@ def write_blocks(
                 for block, vectors in blocks:
                     journal.append(block, rows_of(vectors))
                     done(len(block))
-            _join(path, journal, head._replace(rows=journal.rows))
+            _join(place, journal, head._replace(rows=journal.rows, engine=journal.engine, probe=journal.probe))
         except BaseException as error:  # Ctrl-C as well
             if journal.rows:
                 error.add_note(
@@ -166,7 +191,7 @@ def _join(path: Path, journal: Journal, head: Head) -> None:
     journal.done()
 
 
-def _in_step(encoder: Any, texts: Iterator[str], before: int, window: int, options: dict[str, Any]) -> Encoded:  # noqa: ANN401
+def in_step(encoder: Any, texts: Iterator[str], before: int, window: int, options: dict[str, Any]) -> Encoded:  # noqa: ANN401
     """The blocks of `encode_iter`, each with its texts, which are read ahead of it."""
     held: deque[str] = deque()
 
@@ -183,11 +208,3 @@ def _in_step(encoder: Any, texts: Iterator[str], before: int, window: int, optio
         if before:
             error.add_note(f"Texts are counted from the {before:,} that an earlier run has done.")
         raise
-
-
-def _check_arguments(texts: object, window: object) -> None:
-    if not isinstance(window, int) or window < 1:
-        raise InputError(f"window must be a whole number of at least 1, got {window!r}.")
-    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
-        came = "one text. Type: [text]" if isinstance(texts, str | bytes) else f"{type(texts).__name__}."
-        raise InputError(f"write takes an iterable of texts, got {came}")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trivec.util._inputs import Array
+from trivec._vectors.rows import Array
 
 Doubles = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]

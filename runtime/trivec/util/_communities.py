@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from trivec._errors import InputError
 from trivec._system.progress import progress_bar
+from trivec._vectors.rows import EPSILON, Array, Vectors, block_of, check_count, slices, squares, take_dense, work_type
 from trivec.util._candidates import Ids
-from trivec.util._inputs import EPSILON, Array, Vectors, block_of, check_count, slices, squares, take_dense, work_type
 from trivec.util._scorers import exact_keys
 
 _MOST_ROWS = 1024  # of a block: its scores with as many others are 4 MB

@@ -9,11 +9,11 @@ import numpy as np
 from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import InputError
 from trivec._tokens.inputs import as_texts
+from trivec._vectors.rows import Vectors, check_count, take
+from trivec._vectors.scores import cos_sim
 from trivec.util._candidates import Doubles, Ids
-from trivec.util._inputs import Vectors, check_count, take
 from trivec.util._scorers import Names, Score, scorer
 from trivec.util._search import Part, Sizes, check_function, search
-from trivec.util._similarity import cos_sim
 
 
 class Encodes(Protocol):

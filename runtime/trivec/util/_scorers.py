@@ -1,19 +1,16 @@
 """Scores of blocks of a corpus for chunks of queries: by matrix products, from sparse rows, or by any function."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from trivec._errors import InputError
-from trivec._system.threads import available_threads
-from trivec._vectors.similarity import similarity
-from trivec._vectors.sparse import SparseVectors
-from trivec.util._candidates import Doubles, Exact, Ids, Keys
-from trivec.util._inputs import BLOCK_BYTES, EPSILON, Array, block_of, slices, squares, unit, work_type
-from trivec.util._similarity import (
+from trivec._system.background import Background
+from trivec._system.threads import default_threads
+from trivec._vectors.rows import BLOCK_BYTES, EPSILON, Array, block_of, slices, squares, unit, work_type
+from trivec._vectors.scores import (
     SPARSE_ROWS,
     cos_sim,
     dot_score,
@@ -21,6 +18,9 @@ from trivec.util._similarity import (
     manhattan_into,
     manhattan_sim,
 )
+from trivec._vectors.similarity import similarity
+from trivec._vectors.sparse import SparseVectors
+from trivec.util._candidates import Doubles, Exact, Ids, Keys
 
 Score = Callable[[Any, Any], Any]
 """Blocks (Q, D) and (B, D) of the queries and of the corpus, as arrays or SparseVectors, to (Q, B) scores."""
@@ -198,7 +198,7 @@ class ByDifferences:
         self._queries = queries
         self._corpus = corpus
         self._dtype = work_type(queries, corpus)
-        self._threads = available_threads().count
+        self._threads = default_threads().count
         self.query_bytes = queries.shape[1] * self._dtype.itemsize
 
     def step(self, queries: int) -> int:
@@ -218,7 +218,7 @@ class ByDifferences:
         values = np.empty((len(chunk), len(block)), dtype=self._dtype)
         # numpy's loops run on one thread each, and let others run meanwhile; a matrix product takes all by itself
         parts = [slice(*both) for both in pairwise(np.linspace(0, len(block), self._threads + 1, dtype=int).tolist())]
-        with ThreadPoolExecutor(self._threads) as threads:
+        with Background(self._threads, "trivec-distances") as threads:
             list(threads.map(lambda some: manhattan_into(chunk, block[some], values[:, some]), parts))
         return _exactly(values)
 

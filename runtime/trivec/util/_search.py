@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from trivec._errors import InputError
+from trivec._vectors.rows import Vectors, check_count, slices, take_pair
+from trivec._vectors.scores import cos_sim
 from trivec.util._candidates import Candidates, Hits
-from trivec.util._inputs import Vectors, check_count, slices, take_pair
 from trivec.util._scorers import Names, Score, Scorer, scorer
-from trivec.util._similarity import cos_sim
 
 _MOST_QUERIES = 1024  # of a chunk: more at a time are no faster
 _GROUP_BYTES = 1 << 26  # what is kept of the queries that one pass over the corpus serves

@@ -1,5 +1,6 @@
 """A checkpoint that is an adapter: alone, in a module's folder, and what ends in an error instead of a plain model."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -68,6 +69,10 @@ def test_an_adapter_alone_is_merged_into_the_model_it_names(
         SentenceTransformer(modules=[Transformer(str(base)), Pooling(64, "mean")], device="cpu"), tmp_path / "plain"
     )
     assert least_cosine(expected, reference(plain).encode(TEXTS)) < 0.99  # the adapter counts
+    adapted, merged_into = encoder.manifest.origins
+    assert {"adapter_config.json", "adapter_model.safetensors"} < adapted.files.keys()
+    weights = hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
+    assert (merged_into.name, merged_into.files["model.safetensors"]) == ("base", weights)
 
 
 def test_an_adapter_that_transformers_itself_reads_wrongly(base: Path, tmp_path: Path) -> None:

@@ -387,7 +387,7 @@ def test_manifests_that_are_right() -> None:
         (("dense", None, MULTI), r"routes\.default has heads that a dense model does not have"),
         (("splade", {**SPLADE, "kind": "bm25"}), r"routes\.default\.sparse\.kind 'bm25'; known: .*splade.*table"),
         (("splade", {**SPLADE, "activation": "gelu"}), "routes.default: unknown activation 'gelu'"),
-        (("splade", {**SPLADE, "dim": 0}), r"routes\.default\.sparse\.dim must be positive, got 0"),
+        (("splade", {**SPLADE, "dim": 0}), r"routes\.default\.sparse\.dim must be between 1 and"),
         (("splade", {**SPLADE, "dim": "9"}), r"sparse\.dim: expected int, got \"9\""),
         (("splade", {**SPLADE, "output": ""}), r"routes\.default\.sparse names no output"),
         (("splade", {**TABLE, "array": ""}), r"routes\.default\.sparse names no array"),

@@ -130,3 +130,21 @@ def test_more_tokens_than_positions(name: str, tmp_path: Path) -> None:
         oracle.max_seq_length = 128
         assert least_cosine(encoder.encode(TEXTS), oracle.encode(TEXTS, batch_size=1)) >= 0.99999
     assert "texts are cut at the model's 128 positions" in (tmp_path / "out/REPORT.md").read_text()
+
+
+def test_more_tokens_than_the_model_has_rows(tmp_path: Path) -> None:
+    """Nothing tells which vector such a token should have: texts with one fail, and the report says which they are."""
+    checkpoint = saved("bert", tmp_path, "mean")
+    tokenizer = hf.AutoTokenizer.from_pretrained(checkpoint)
+    rows = len(tokenizer)
+    change(checkpoint / "config.json", vocab_size=rows)
+    model = hf.BertModel(hf.BertConfig.from_pretrained(checkpoint))
+    model.save_pretrained(checkpoint)
+    tokenizer.add_tokens(["<passage>", "<query>"])
+    tokenizer.save_pretrained(checkpoint)
+    with trivec.load(export(checkpoint), device="cpu") as encoder:
+        assert least_cosine(encoder.encode(TEXTS), reference(checkpoint).encode(TEXTS, batch_size=1)) >= 0.99999
+        with pytest.raises(trivec.TrivecError, match="fewer"):
+            encoder.encode("<query> what is new")
+    report = (tmp_path / "out/REPORT.md").read_text()
+    assert f"2 tokens for which the model's table of {rows} has no row, the first '<passage>' ({rows})" in report

@@ -567,3 +567,15 @@ def test_encoder_decoder_leaves_its_decoder_behind(exported: Callable[[str], Exp
     with torch.no_grad():
         expected = whole.encoder(input_ids=torch.from_numpy(ids)).last_hidden_state.numpy()
     np.testing.assert_array_equal(_torch(export.reference, ids), expected)
+
+
+@pytest.mark.parametrize("kind", ["bart", "led", "marian", "pegasus", "m2m_100"])
+def test_an_encoder_decoder_that_comes_with_its_decoder_is_refused_by_name(kind: str, tmp_path: Path) -> None:
+    config = hf.AutoConfig.for_model(
+        kind, vocab_size=64, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=32,
+        pad_token_id=1, bos_token_id=0, eos_token_id=2, decoder_start_token_id=2,
+    )  # fmt: skip
+    hf.AutoModel.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelFormatError, match=rf"encoder-decoder \({kind}\).*Use sentence-transformers"):
+        load(tmp_path)

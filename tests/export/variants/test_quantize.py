@@ -1,6 +1,7 @@
 """int8: exact integers against numpy, faithful graphs against float32, and what must not depend on anything."""
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -446,6 +447,23 @@ def test_rows_of_their_own_scale_hold_what_a_range_does_not() -> None:
     expected = pooled(model, unseen, last)
     assert cosine(pooled(static.model, unseen, last), expected).mean() < 0.97
     assert cosine(pooled(ladder.model, unseen, last), expected).mean() > 0.99
+
+
+def test_what_is_not_accepted_goes_up_the_ladder() -> None:
+    """The held-out texts let static ranges pass; who has the last word asks for rows of their own scale."""
+    model, calibration = massive(encoder()), with_massive(texts())
+    asked: list[bool] = []
+
+    def accept(graph: onnx.ModelProto) -> bool:
+        asked.append(any(node.op_type == "ReduceMax" for node in graph.graph.node))
+        return asked[-1]
+
+    reached = partial(quantize, model, calibration, target_cosine=-1, least_cosine=-1)
+    made = reached(accept=accept, max_fp32_share=0)
+    assert asked == [False, True]
+    assert "int8 by row" in {layer.precision for layer in made.layers}
+    refused = reached(accept=lambda _: False, max_fp32_share=0.25)
+    assert {"int8 by row", "fp32"} <= {layer.precision for layer in refused.layers}
 
 
 def test_a_row_of_its_own_scale_does_not_depend_on_its_batch() -> None:

@@ -1,6 +1,7 @@
 """The command line against vectors computed in numpy from the tiny model's weights."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -320,8 +321,9 @@ def test_jsonl_gives_every_float_back(
 def test_jsonl_holds_integers_for_integer_vectors(tiny_model: "TinyModel", work: Path) -> None:
     packed = run(tiny_model, work, "--output-precision", "ubinary")
     assert encode(tiny_model, work / "in.txt", "-o", work / "out.jsonl", "--output-precision", "ubinary") == 0
-    first = (work / "out.jsonl").read_text(encoding="utf-8").splitlines()[0]
-    assert first == f'{{"text": "{TEXTS[0]}", "embedding": [{packed[0, 0]}, {packed[0, 1]}]}}'
+    first, second = (work / "out.jsonl").read_text(encoding="utf-8").splitlines()[:2]
+    assert second == f'{{"text": "{TEXTS[1]}", "embedding": [{packed[1, 0]}, {packed[1, 1]}]}}'
+    assert first.startswith(f'{{"text": "{TEXTS[0]}", "embedding": [{packed[0, 0]}, {packed[0, 1]}], "trivec": {{')
 
 
 # ---- encode: files ---------------------------------------------------------------------------------------------------
@@ -351,18 +353,18 @@ def test_the_input_is_never_the_output(tiny_model: "TinyModel", work: Path, caps
     [
         ("in.txt", "out.csv", "is neither .npy, .npz (sparse), .jsonl nor .parquet, nor - for jsonl on stdout."),
         ("in.txt", "no/out.npy", "there is no folder"),
-        ("in.tsv", "out.npy", "is none of .txt, .jsonl, .csv."),
+        ("in.md", "out.npy", "is none of .txt, .jsonl, .ndjson, .json, .csv, .tsv, nor one"),
         ("absent.txt", "out.npy", "there is no file"),
     ],
 )
 def test_names_that_cannot_be_used(
     tiny_model: "TinyModel", work: Path, capsys: pytest.CaptureFixture[str], source: str, out: str, message: str
 ) -> None:
-    for name in ("in.txt", "in.tsv"):
+    for name in ("in.txt", "in.md"):
         (work / name).write_text("cat\n", encoding="utf-8")
     assert encode(tiny_model, work / source, "-o", work / out) == 1
     assert message in capsys.readouterr().err
-    assert files(work) == ["in.tsv", "in.txt"]
+    assert files(work) == ["in.md", "in.txt"]
 
 
 def test_a_wrong_option_stops_before_anything_is_read(
@@ -416,7 +418,8 @@ def test_info_prints_the_manifest(tiny_folder: Path, capsys: pytest.CaptureFixtu
     size = sum((tiny_folder / "onnx" / name).stat().st_size for name in ("model.onnx", "model.onnx.data"))
     assert main(["info", str(tiny_folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == [f"model        {tiny_folder}", "family       dense"]
+    digest = hashlib.sha256((tiny_folder / "trivec.json").read_bytes()).hexdigest()
+    assert lines[:3] == [f"model        {tiny_folder}", f"digest       sha256:{digest}", "family       dense"]
     gate = "gate passed: cosine_min 0.98765, cosine_mean 0.999, texts 1,234"
     for expected in (
         "source       name tests/tiny, revision 0123abc",
@@ -480,7 +483,7 @@ def test_export_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trivec._export, "export", export)
     assert main(["export", "name", "out"]) == 0
     options = "--family dense --precision int8,fp32,int8 --calibration c.txt --revision r1"
-    options += " --trust-remote-code --max-texts 99 --tasks retrieval.query,separation --quiet"
+    options += " --trust-remote-code --max-texts 99 --tasks retrieval.query,separation --name mine --version 7 --quiet"
     assert main(["export", "name", "out", *options.split()]) == 0
     plain = {
         "family": "auto",
@@ -490,6 +493,8 @@ def test_export_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
         "trust_remote_code": False,
         "max_texts": None,
         "tasks": None,
+        "name": None,
+        "version": None,
         "quiet": False,
     }
     given = {
@@ -500,6 +505,8 @@ def test_export_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
         "trust_remote_code": True,
         "max_texts": 99,
         "tasks": ["retrieval.query", "separation"],
+        "name": "mine",
+        "version": "7",
         "quiet": True,
     }
     assert calls == [(("name", Path("out")), plain), (("name", Path("out")), given)]

@@ -509,35 +509,6 @@ def test_pickle_and_copy_are_refused(batcher: Batcher) -> None:
             act(batcher)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no os.fork")
-def test_a_fork_is_refused(tiny_folder: Path) -> None:
-    code = """
-import os, sys, trivec
-from trivec._concurrency.batcher import Batcher
-with Batcher(trivec.load(sys.argv[1], device="cpu", threads=1)) as batcher:
-    batcher.submit("a").result()
-    child = os.fork()
-    try:
-        batcher.encode("a")
-        batcher.submit("a")
-        said = "encoded"
-    except trivec.InputError as error:
-        said = str(error)
-    if child == 0:
-        print(said, flush=True)
-        batcher.close()
-        os._exit(0)  # as multiprocessing's children end: onnxruntime does not survive a fork
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(said, status)
-"""
-    refused, went_on = run(code, tiny_folder).splitlines()
-    assert refused == (
-        "this Batcher was made before a fork, and its thread stayed behind. Load the encoder and make the Batcher in "
-        "the process that uses them."
-    )
-    assert went_on == "encoded 0"
-
-
 def test_the_interpreter_ends_with_everything_encoded(tiny_folder: Path) -> None:
     code = """
 import sys, trivec

@@ -147,7 +147,7 @@ def test_an_unknown_parameter_is_refused(encoder: DenseEncoder) -> None:
     with pytest.raises(TypeError, match="batchsize"):
         encoder.encode("a", batchsize=3)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="batchsize"):
-        encoder.encode_query("a", batchsize=3)  # type: ignore[call-arg]
+        encoder.encode_query("a", batchsize=3)  # type: ignore[call-overload]
 
 
 class Series:
@@ -223,17 +223,23 @@ def test_a_text_without_any_token_pools_to_zeros(folder: Path) -> None:
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
+FILL = "Fill or drop missing values first: texts.fillna('') or texts.dropna() of a Series."
+ROWS = "Rows of several texts need a call for each column: [row[0] for row in texts]."
+
 
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
         (3, "expected a text or an iterable of texts, got int."),
         (None, "expected a text or an iterable of texts, got NoneType."),
-        (b"abc", "expected a text or an iterable of texts, got bytes."),
-        ({"text": "abc"}, "expected a text or an iterable of texts, got dict."),
+        (b"abc", "expected a text or an iterable of texts, got bytes. Decode it first: texts.decode('utf-8')."),
+        (
+            {"text": "abc"},
+            "expected a text or an iterable of texts, got dict. Its values in order: list(texts.values()).",
+        ),
         (["a", 3], "expected strings, got int at index 1: '3'. Nothing was encoded."),
-        (["a", None], "expected strings, got NoneType at index 1: 'None'. Nothing was encoded."),
-        (["a", math.nan], "expected strings, got float at index 1: 'nan'. Nothing was encoded."),
+        (["a", None], f"expected strings, got NoneType at index 1: 'None'. {FILL} Nothing was encoded."),
+        (["a", math.nan], f"expected strings, got float at index 1: 'nan'. {FILL} Nothing was encoded."),
         (
             ["a", "b", b"c"],
             (
@@ -241,10 +247,9 @@ def test_a_text_without_any_token_pools_to_zeros(folder: Path) -> None:
                 "Nothing was encoded."
             ),
         ),
-        ([["a"], ["b"]], "expected strings, got list at index 0: \"['a']\". Nothing was encoded."),
-        (np.array([["a"], ["b"]]), "expected strings, got list at index 0: \"['a']\". Nothing was encoded."),
+        ([["a"], ["b"]], f"expected strings, got list at index 0: \"['a']\". {ROWS} Nothing was encoded."),
         (np.array([1.5]), "expected strings, got float at index 0: '1.5'. Nothing was encoded."),
-        ([("a", "b")], "expected strings, got tuple at index 0: \"('a', 'b')\". Nothing was encoded."),
+        ([("a", "b")], f"expected strings, got tuple at index 0: \"('a', 'b')\". {ROWS} Nothing was encoded."),
     ],
 )
 def test_what_is_no_text(encoder: DenseEncoder, texts: Any, message: str) -> None:
@@ -398,7 +403,9 @@ def test_another_family(folder: Path) -> None:
 
 def test_a_manifest_whose_dim_is_wrong(folder: Path) -> None:
     rewrite(folder, lambda m: dataclasses.replace(m, dim=11))
-    with pytest.raises(ModelFormatError, match="route default gives 12 numbers, not 11"):
+    with pytest.raises(
+        ModelFormatError, match=r"default.ranges has the shape \(2, 12\); the manifest has it as \(2, 11\)"
+    ):
         load(folder)
 
 
@@ -488,16 +495,18 @@ def test_output_types(encoder: DenseEncoder, tiny_model: "TinyModel", precision:
     assert_array_equal(encoder.encode(TEXTS[0], precision=precision, normalize_embeddings=normalized), expected[0])
 
 
-def test_ranges_are_cut_with_the_vectors_but_not_where_they_are_normalized_again(
-    encoder: DenseEncoder, tiny_model: "TinyModel"
-) -> None:
+def test_ranges_are_cut_with_the_vectors(encoder: DenseEncoder, tiny_model: "TinyModel") -> None:
     vectors = encoder.encode(TEXTS, truncate_dim=5)
     expected = quantize_embeddings(vectors, "int8", ranges=tiny_model.ranges[:, :5])
     assert_array_equal(encoder.encode(TEXTS, precision="int8", truncate_dim=5), expected)
+
+
+def test_without_ranges_there_are_no_small_numbers(folder: Path) -> None:
+    rewrite(folder, lambda m: dataclasses.replace(m, arrays=None))
     with pytest.raises(
         InputError, match="needs the value ranges that `trivec export` stores, and there are none for t"
     ):
-        encoder.encode(TEXTS, precision="int8", truncate_dim=5, normalize_embeddings=True)
+        load(folder).encode(TEXTS, precision="int8", truncate_dim=5, normalize_embeddings=True)
 
 
 def test_torch_tensors(encoder: DenseEncoder) -> None:
@@ -562,9 +571,9 @@ def test_similarity(encoder: DenseEncoder, tiny_folder: Path) -> None:
         assert_allclose(ours.similarity(a, b), expected, atol=1e-5)
         assert_allclose(ours.similarity_pairwise(a, b), np.diag(expected), atol=1e-5)
         assert ours.similarity(a[0], b).shape == (1, 6)
-    encoder.similarity_fn_name = "l2"
     with pytest.raises(InputError, match="similarity_fn_name 'l2' is not one of cosine, dot, euclidean, manhattan"):
-        encoder.similarity(a, b)
+        encoder.similarity_fn_name = "l2"
+    assert encoder.similarity_fn_name == "cosine"
 
 
 # ---- lengths ---------------------------------------------------------------------------------------------------------
@@ -729,8 +738,8 @@ def test_pickle_keeps_the_settings(tiny_folder: Path) -> None:
 def test_arguments_that_open_it_again(tiny_folder: Path) -> None:
     assert load(tiny_folder).load_arguments() == {}
     given: dict[str, Any] = {"prompts": {"extra": "red "}, "default_prompt_name": "extra", "truncate_dim": 7}
-    encoder = load(tiny_folder, **given, revision="main", token="secret", threads=1, cache_dir=tiny_folder)
-    assert encoder.load_arguments() == {**given, "revision": "main"}
+    encoder = load(tiny_folder, **given, token="secret", threads=1, cache_dir=tiny_folder)
+    assert encoder.load_arguments() == given
     with load(Path(encoder.name), precision=encoder.precision, **encoder.load_arguments()) as again:
         assert again.fingerprint == encoder.fingerprint
 
@@ -796,7 +805,9 @@ def test_pickle_keeps_the_length_of_each_route(folder: Path) -> None:
     assert copy.tokenize(long, task="document") == encoder.tokenize(long, task="document")
 
 
-def test_a_progress_bar_is_shown_when_asked_for(encoder: DenseEncoder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_progress_bar_is_shown_when_asked_for(
+    encoder: DenseEncoder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder.encode(TEXTS)
     assert capsys.readouterr() == ("", "")
     encoder.encode(TEXTS, show_progress_bar=True)
@@ -805,6 +816,9 @@ def test_a_progress_bar_is_shown_when_asked_for(encoder: DenseEncoder, capsys: p
     level = logger.level
     try:
         logger.setLevel(logging.INFO)
+        encoder.encode(TEXTS)
+        assert capsys.readouterr().err == ""  # a server's log, say
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
         encoder.encode(TEXTS)
         assert "6/6" in capsys.readouterr().err
         encoder.encode(TEXTS, show_progress_bar=False)

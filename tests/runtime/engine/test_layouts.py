@@ -309,7 +309,7 @@ def test_an_input_of_a_later_trivec_is_refused() -> None:
     with pytest.raises(ModelFormatError, match=r"has the inputs \['token_types'\].*pip install -U trivec"):
         feeds_of("packed", batch_of([3]), None, ("input_ids", "token_types"), None)
     with pytest.raises(InputError, match="layout 'packed' is none of auto, rows, mixed"):
-        trivec.load("anywhere", layout="packed")
+        trivec.load("anywhere", layout="packed")  # type: ignore[call-overload]
 
 
 def test_parts_of_a_batch_run_as_the_whole() -> None:

@@ -20,6 +20,8 @@ from trivec._model import manifest_file
 from trivec._model.integrity import describe
 from trivec._model.manifest import Variant
 
+RUNTIME = Path(trivec.__file__).parent
+
 
 @pytest.fixture
 def folder(tiny_model: "TinyModel", tmp_path: Path) -> Path:
@@ -42,9 +44,15 @@ def rewrite(folder: Path) -> None:
 def test_a_good_folder_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (folder / "trivec.json").read_bytes()
     assert main(["verify", str(folder), "--device", "cpu", "--threads", "1"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, engine, tolerance = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["variant", "fp32", "int8"]
     assert all(line.endswith("passed") for line in lines[1:])
+    with trivec.load(folder, device="cpu") as encoder:
+        assert engine == f"engine: {encoder.engine_fingerprint}"
+    stated = json.loads((RUNTIME / "_engine/data/engine_drift.json").read_text())
+    first, last = stated["onnxruntime"][0], stated["onnxruntime"][-1]
+    assert f"with onnxruntime {first} to {last} and {len(stated['processors'])} kinds of kernels" in tolerance
+    assert f"int8 dense by up to {stated['drift']['int8']['dense']['max_diff']:.1e}" in tolerance
     assert lines[1].split()[5] == "1.000000"  # fp32 against itself
     assert (folder / "trivec.json").read_bytes() == before
 

@@ -1,5 +1,6 @@
 """What `trivec doctor` finds, on this machine and on machines that are put together for it."""
 
+import json
 import os
 import platform
 import sys
@@ -16,20 +17,82 @@ import trivec_export
 from trivec._cli.main import main
 from trivec._engine import provider_probe, session
 from trivec._inspect import doctor
-from trivec._inspect.doctor import Cpu, double_install, read_cpu
-from trivec._system.threads import available_threads
+from trivec._inspect.doctor import double_install
+from trivec._system import threads
+from trivec._system.cpu import Cpu
 
 
 def test_doctor_on_this_machine(trivec_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    threads = available_threads()
+    found = threads.default_threads()
     assert f"numpy {np.__version__}" in lines
     assert "CPUExecutionProvider started" in lines
-    assert f"{threads.count} from: {threads.source}" in lines
+    assert f"count {found.count}" in lines
+    assert f"from {found.source}" in lines
     assert f"TRIVEC_HOME {trivec_home} (not there yet; can be made)" in lines
     assert not trivec_home.exists()  # looking changes nothing
     assert lines[-1].startswith("ready")
+
+
+def test_doctor_names_the_variable_that_lowers_the_threads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(threads, "_quotas", lambda _: iter(()))
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    assert main(["doctor"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "count 3" in lines
+    assert "from MKL_NUM_THREADS=3 (CPU affinity of this process: 6)" in lines
+
+
+def test_doctor_for_programs(
+    trivec_home: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(5)), raising=False)
+    monkeypatch.setattr(threads, "_quotas", lambda _: iter(()))
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert main(["doctor", str(tiny_folder), "--device", "cpu", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["versions"]["python"].startswith(platform.python_version())
+    assert told["providers"]["CPUExecutionProvider"] == "started"
+    assert (told["threads"]["count"], told["threads"]["from"].partition(" ")[0]) == (4, "OMP_NUM_THREADS=4")
+    assert told["network"]["telemetry of onnxruntime"] == "off"
+    assert told["network"]["Hub"].startswith("asked for what is no folder and not in its cache")
+    assert told["folders"]["TRIVEC_HOME"].startswith(str(trivec_home))
+    assert (told["model"]["device"], told["model"]["variant"]) == ("cpu", "fp32")
+    assert main(["doctor", "no/such/folder", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert "model" not in told
+    assert told["problems"][-1].startswith("no/such/folder is not opened: there is no folder 'no/such/folder'")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setenv("TRIVEC_OFFLINE", "1")
+    assert main(["doctor", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["providers"], told["verdict"]) == ({}, "nothing can run here")
+    assert told["network"]["Hub"] == "never asked: TRIVEC_OFFLINE"
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        (None, "telemetry of onnxruntime off"),
+        ("True", "telemetry of onnxruntime off"),
+        ("0", "telemetry of onnxruntime on, because ORT_DISABLE_TELEMETRY='0' is set. To turn it off, unset it or"),
+    ],
+)
+def test_doctor_tells_of_telemetry(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str | None, line: str
+) -> None:
+    if value is None:
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "")  # so that it is put back
+        monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    else:
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", value)
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert any(" ".join(each.split()).startswith(line) for each in out.splitlines()), out
 
 
 def test_probe_graph_is_valid_onnx_and_adds() -> None:
@@ -128,19 +191,6 @@ def test_two_engines_are_found_by_their_metadata(
 def test_one_engine_is_no_problem() -> None:
     assert double_install({}) is None
     assert double_install({"onnxruntime-gpu": "1.24.0"}) is None
-
-
-def test_cpu_of_an_x86_and_of_an_arm_machine(tmp_path: Path) -> None:
-    x86, arm = tmp_path / "x86", tmp_path / "arm"
-    x86.write_text(
-        "processor\t: 0\nmodel name\t: Some CPU @ 2.0GHz\nflags\t\t: fpu fma avx2 avx512_vnni\n\n"
-        "processor\t: 1\nmodel name\t: Another\nflags\t\t: fpu\n",
-        encoding="utf-8",
-    )
-    arm.write_text("processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd asimddp i8mm\n", encoding="utf-8")
-    assert read_cpu(x86) == Cpu("Some CPU @ 2.0GHz", frozenset({"fpu", "fma", "avx2", "avx512_vnni"}))
-    assert read_cpu(arm).features == frozenset({"fp", "asimd", "asimddp", "i8mm"})
-    assert read_cpu(tmp_path / "absent").features is None
 
 
 @pytest.mark.parametrize(

@@ -2,30 +2,37 @@
 
 import asyncio
 import copy
+import hashlib
+import inspect
 import json
+import os
 import pickle
 import subprocess
 import sys
+import textwrap
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from langchain_core.stores import InMemoryByteStore
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 from model2vec import StaticModel
+from tests.support.script import run_script
 from tests.support.static_models import model2vec_folder
 from tests.support.tiny_heads import Tiny, hybrid, random_logits, random_weights, splade, unit
 from tests.support.tiny_model import TinyModel
 
 import trivec
-from trivec import InputError, ModelNotFoundError, NonFiniteError, TruncationError
-from trivec.integrations import _adapter
+from trivec import InputError, ModelNotFoundError, NonFiniteError, TruncationError, _open
 from trivec.integrations.langchain import TrivecEmbeddings
 
 Floats = npt.NDArray[np.float32]
@@ -89,6 +96,74 @@ class TestIntegration(EmbeddingsIntegrationTests):
 
 
 # ---------------------------------------------------------------------------------------------------------- vectors
+class CacheBacked:
+    """What langchain-classic 1.0.8 keeps, and under which keys: no other of its packages is needed for that."""
+
+    def __init__(self, model: TrivecEmbeddings, documents: Any, queries: Any, key: Callable[[str], str]) -> None:
+        self.model, self.documents, self.queries, self.key = model, documents, queries, key
+
+    @classmethod
+    def from_bytes_store(
+        cls,
+        underlying_embeddings: TrivecEmbeddings,
+        document_embedding_cache: InMemoryByteStore,
+        *,
+        namespace: str,
+        query_embedding_cache: bool | InMemoryByteStore,
+        key_encoder: str,
+    ) -> "CacheBacked":
+        assert key_encoder == "sha256"
+        queries = document_embedding_cache if query_embedding_cache is True else query_embedding_cache
+        return cls(
+            underlying_embeddings,
+            document_embedding_cache,
+            queries,
+            lambda text: namespace + hashlib.sha256(text.encode()).hexdigest(),
+        )
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [self._kept(self.documents, text, lambda text: self.model.embed_documents([text])[0]) for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return self._kept(self.queries, text, self.model.embed_query)
+
+    def _kept(self, store: InMemoryByteStore, text: str, embed: Callable[[str], list[float]]) -> list[float]:
+        (found,) = store.mget([self.key(text)])
+        if found is None:
+            found = json.dumps(embed(text)).encode()
+            store.mset([(self.key(text), found)])
+        made: list[float] = json.loads(found)
+        return made
+
+
+def test_the_cache_of_the_docstring_keeps_queries_and_documents_apart(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores: dict[str, InMemoryByteStore] = defaultdict(InMemoryByteStore)
+    for name, attribute, value in (
+        ("embeddings", "CacheBackedEmbeddings", CacheBacked),
+        ("storage", "LocalFileStore", stores.__getitem__),
+    ):
+        module = ModuleType(f"langchain_classic.{name}")
+        setattr(module, attribute, value)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(sys.modules, "langchain_classic", ModuleType("langchain_classic"))
+    written = inspect.cleandoc(str(TrivecEmbeddings.__doc__))
+    recipe = textwrap.dedent(written[written.index("    from langchain_classic") : written.index("Attributes:")])
+    text = "the red boat"
+    for prompt in ("find the ", "a cat "):  # another prompt of queries: other vectors, from the same stores
+        embeddings = TrivecEmbeddings(
+            tiny_folder, device="cpu", threads=1, model_kwargs={"prompts": {"query": prompt, "document": "on a "}}
+        )
+        names: dict[str, Any] = {"embeddings": embeddings}
+        exec(recipe, names)
+        for _ in range(2):  # what was made, then what was kept
+            assert names["cached"].embed_documents([text]) == embeddings.embed_documents([text])
+            assert names["cached"].embed_query(text) == embeddings.embed_query(text)
+    assert embeddings.embed_query(text) != embeddings.embed_documents([text])[0]
+    assert [len(list(store.yield_keys())) for store in stores.values()] == [1, 1, 1]  # documents, two prompts' queries
+
+
 def test_documents_and_queries_have_their_own_prompts(embeddings: TrivecEmbeddings, tiny_model: "TinyModel") -> None:
     documents, query = tiny_model.expected(CORPUS), tiny_model.expected([PROMPT + QUERY])[0]
     both = asyncio.run(gathered(embeddings.aembed_documents(CORPUS), embeddings.aembed_query(QUERY)))
@@ -148,7 +223,7 @@ def test_load_options_reach_the_loader(
         given.update(options, name=name)
         return trivec.load(tiny_folder, precision=options["precision"], threads=1)
 
-    monkeypatch.setattr(_adapter, "load", watched)
+    monkeypatch.setattr(_open, "load", watched)
     embeddings = TrivecEmbeddings(
         model_name="organization/name",
         device="cuda:1",
@@ -280,14 +355,30 @@ def test_the_event_loop_goes_on(embeddings: TrivecEmbeddings, monkeypatch: pytes
     assert [len(documents), len(query)] == [4, 12]
 
 
-def test_after_a_fork(embeddings: TrivecEmbeddings) -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no os.fork")
+def test_after_a_fork(tiny_folder: Path) -> None:
     """Threads stay behind in the parent: the child gets its own."""
-    before = embeddings.embed_query(QUERY)
-    model = embeddings._model
-    held = model._lines()
-    model._held = held._replace(process=-1)  # as a child finds it
-    assert embeddings.embed_query(QUERY) == before
-    assert model._lines().batcher is not held.batcher
+    code = """
+import asyncio, os, sys
+from trivec.integrations.langchain import TrivecEmbeddings
+
+embeddings = TrivecEmbeddings(sys.argv[1], device="cpu", threads=2)
+
+async def ask():
+    texts = ["red boat", "old tree on the hill"] * 20
+    return await asyncio.gather(
+        embeddings.aembed_documents(texts), *(embeddings.aembed_query(text) for text in texts)
+    )
+
+before = asyncio.run(ask())
+child = os.fork()
+if child == 0:
+    assert asyncio.run(ask()) == before
+    assert embeddings.embed_documents(["red boat"]) == before[0][:1]
+    sys.exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert run_script(code, tiny_folder, TOKENIZERS_PARALLELISM="false") == "0\n"
 
 
 def test_pickles_and_copies(embeddings: TrivecEmbeddings, tiny_folder: Path) -> None:
@@ -440,7 +531,7 @@ def test_what_is_no_list_of_texts(embeddings: TrivecEmbeddings) -> None:
     cases: list[tuple[Callable[..., Any], Any, str]] = [
         (embeddings.embed_documents, "a cat", r"expected a list of texts, got one str\. Type: \['a cat'\]"),
         (embeddings.embed_documents, b"a cat", "expected a list of texts, got one bytes"),
-        (embeddings.embed_documents, ["a", None], "got NoneType at index 1: 'None'. Nothing was encoded"),
+        (embeddings.embed_documents, ["a", None], "got NoneType at index 1: 'None'.* Nothing was encoded"),
         (embeddings.embed_documents, 3, "expected a text or an iterable of texts, got int"),
         (embeddings.embed_query, ["a cat"], r"expected one text, got list \"\['a cat'\]\""),
         (embeddings.embed_query, b"a cat", r"got bytes .* Decode it first: text.decode\('utf-8'\)"),
@@ -458,7 +549,7 @@ def test_what_is_no_list_of_texts(embeddings: TrivecEmbeddings) -> None:
     [
         (
             {"model_kwargs": {"backend": "onnx"}},
-            "backend='onnx' is no argument of trivec.load. Expected some of: device,",
+            "backend= is no argument of trivec.load. Expected some of: device,",
         ),
         ({"model_kwargs": {"precision": "int8"}, "precision": "fp32"}, "precision is given twice: 'fp32' and 'int8'"),
         ({"model_kwargs": {"cache_dir": "a"}, "cache_folder": "b"}, "cache_dir is given twice: 'b' and 'a'"),
@@ -495,7 +586,8 @@ def test_models(sparse_model: "Tiny", embeddings: TrivecEmbeddings) -> None:
     with pytest.raises(InputError, match=r"device, threads: for models that are opened here, and .* is open already"):
         TrivecEmbeddings(embeddings.encoder, device="cpu", model_kwargs={"threads": 1})
     with pytest.raises(
-        InputError, match=r"a model's folder, its name on the Hub, or what trivec.load returns, got int"
+        InputError,
+        match=r"a model's folder, its name on the Hub, provider:model of .* trivec\.hosted\.open returns, got int",
     ):
         TrivecEmbeddings(3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="expected one model"):

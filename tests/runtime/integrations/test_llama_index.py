@@ -17,13 +17,14 @@ from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.ingestion.pipeline import get_transformation_hash
 from llama_index.core.schema import TextNode
+from llama_index.core.storage.kvstore import SimpleKVStore
 from llama_index.core.vector_stores import SimpleVectorStore
 from tests.support.tiny_heads import Tiny, hybrid, random_logits, random_weights, splade, unit
 from tests.support.tiny_model import TinyModel
 
 import trivec
-from trivec import InputError, NonFiniteError, TruncationError
-from trivec.integrations import _adapter
+from trivec import InputError, NonFiniteError, TruncationError, _open
+from trivec._engine import engine_name
 from trivec.integrations.llama_index import TrivecEmbedding, TrivecSparseEmbedding
 
 TEXTS = ["the old cat sat on a mat", "a dog ran up the hill", "the bird sat in a tree", "a boat on the river", "cat"]
@@ -149,6 +150,23 @@ def test_an_ingestion_cache_knows_the_model(tiny_folder: Path, model: TrivecEmbe
     assert [node.embedding for node in first] == [node.embedding for node in again]
 
 
+def test_an_embeddings_cache_never_gives_a_query_the_vector_of_a_text(
+    tiny_folder: Path, model: TrivecEmbedding
+) -> None:
+    """LlamaIndex keeps both under the text."""
+    with pytest.raises(InputError, match=r"embeddings_cache keeps vectors under the text alone.*cache=IngestionCache"):
+        TrivecEmbedding(str(tiny_folder), threads=1, embeddings_cache=SimpleKVStore())
+    later = TrivecEmbedding(model.encoder)
+    later.embeddings_cache = SimpleKVStore()
+    for call in (later.get_query_embedding, lambda text: asyncio.run(later.aget_query_embedding(text))):
+        with pytest.raises(InputError, match="a query has another vector than the same text"):
+            call(TEXTS[0])
+    assert later.get_text_embedding(TEXTS[0]) == model.get_text_embedding(TEXTS[0])
+    same = TrivecEmbedding(str(tiny_folder), threads=1, query_instruction="", embeddings_cache=SimpleKVStore())
+    for _ in range(2):
+        np.testing.assert_allclose(same.get_query_embedding(TEXTS[0]), same.get_text_embedding(TEXTS[0]), rtol=1e-6)
+
+
 def test_stored_and_opened_again(tiny_folder: Path, model: TrivecEmbedding, caplog: pytest.LogCaptureFixture) -> None:
     whole = TrivecEmbedding(
         str(tiny_folder),
@@ -257,7 +275,7 @@ def test_load_options_reach_the_loader(
         given.update(options, name=name)
         return trivec.load(tiny_folder, precision=options["precision"], threads=1)
 
-    monkeypatch.setattr(_adapter, "load", watched)
+    monkeypatch.setattr(_open, "load", watched)
     model = TrivecEmbedding(
         "organization/name",
         device="cuda:1",
@@ -314,7 +332,7 @@ def test_a_vector_that_is_not_finite_is_an_error(tiny_model: "TinyModel", tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"load_options": {"backend": "onnx"}}, "backend='onnx' is no argument of trivec.load"),
+        ({"load_options": {"backend": "onnx"}}, "backend= is no argument of trivec.load"),
         (
             {"encode_options": {"normalize_embeddings": False}},
             "normalize_embeddings is given twice: False among the opt",
@@ -334,6 +352,21 @@ def test_a_vector_that_is_not_finite_is_an_error(tiny_model: "TinyModel", tmp_pa
 def test_arguments(tiny_folder: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrivecEmbedding(tiny_folder, **arguments)
+
+
+def test_another_engine_is_told_or_refused(
+    model: TrivecEmbedding, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = model.engine_fingerprint
+    assert stored == model.encoder.engine_fingerprint
+    assert stored not in model.to_json()  # the keys of ingestion caches outlive an upgrade
+    assert TrivecEmbedding(model.encoder, engine_fingerprint=stored, strict=True).fingerprint == model.fingerprint
+    assert not caplog.records
+    monkeypatch.setattr(engine_name, "this_kernel_class", lambda: "elsewhere")
+    TrivecEmbedding(model.encoder, engine_fingerprint=stored)
+    assert f"what is stored: computed by another engine, {stored}; here it is onnxruntime " in caplog.text
+    with pytest.raises(InputError, match="For equal bits encode the texts again, or leave out strict"):
+        TrivecEmbedding(model.encoder, engine_fingerprint=stored, strict=True)
 
 
 def test_a_model_that_is_open_keeps_its_length(model: TrivecEmbedding) -> None:
@@ -357,9 +390,9 @@ def test_texts(tiny_folder: Path, sparse_model: "Tiny", model: TrivecEmbedding) 
         with pytest.raises(TruncationError, match="longer than 16 tokens"):
             call(LONG)
     with pytest.raises(InputError, match="got NoneType at index 1"):
-        model.get_text_embedding_batch(["a", None])
+        model.get_text_embedding_batch(["a", None])  # type: ignore[list-item]
     with pytest.raises(InputError, match="expected one text, got int"):
-        model.get_query_embedding(3)
+        model.get_query_embedding(3)  # type: ignore[arg-type]
     with pytest.raises(
         InputError, match=r"SparseEncoder, and this adapter needs dense vectors\. Sparse ones: TrivecSparse"
     ):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from scipy.sparse import csr_array, hstack, vstack
 
@@ -163,6 +164,25 @@ def test_a_graph_with_the_tokenizer_of_another_folder(tiny_folder: Path, tmp_pat
     (words / "tokenizer.json").unlink()
     with pytest.raises(ModelNotFoundError, match=r"has no tokenizer.json.* Name another with tokenizer_name="):
         OnnxEmbeddingFunction(graph, words)
+
+
+def test_a_graph_whose_weights_have_names_of_their_own(
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The mean is pymilvus.model's rule here: no guess, and no base model's either."""
+    for name in ("one", "all"):
+        graph = tmp_path / name
+        (graph / "onnx" / "parts").mkdir(parents=True)
+        options: dict[str, Any] = {"location": "parts/w.bin"} if name == "one" else {"all_tensors_to_one_file": False}
+        model = onnx.load(tiny_folder / "onnx" / "model.onnx")
+        onnx.save_model(model, graph / "onnx/model.onnx", save_as_external_data=True, size_threshold=0, **options)
+        shutil.copy(tiny_folder / "tokenizer.json", graph)
+        (graph / "config.json").write_text('{"model_type": "bert", "max_position_embeddings": 16}')
+        (graph / "README.md").write_text("pooling: 'cls'")
+        with trivec.load(tiny_folder, device="cpu", threads=1, precision="fp32") as encoder:
+            expected = encoder.encode(CORPUS, prompt="", normalize_embeddings=True)
+        np.testing.assert_array_equal(np.stack(OnnxEmbeddingFunction(graph, None).encode_queries(CORPUS)), expected)
+    assert not caplog.records
 
 
 def test_the_default_is_minilm_in_fp32(tiny_folder: Path, tmp_path: Path) -> None:

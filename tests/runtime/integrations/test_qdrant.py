@@ -17,8 +17,8 @@ from tests.support.tiny_heads import Tiny, hybrid, random_logits, random_weights
 from tests.support.tiny_model import TinyModel
 
 import trivec
-from trivec import InputError, NonFiniteError, TruncationError
-from trivec.integrations import _adapter
+from trivec import InputError, NonFiniteError, TruncationError, _open
+from trivec._engine import engine_name
 from trivec.integrations.qdrant import QdrantEncoder
 from trivec.integrations.qdrant._vectors import values
 
@@ -259,6 +259,31 @@ def test_pickles(dense: QdrantEncoder, sparse: QdrantEncoder, tiny_folder: Path)
     assert repr(dense) == f"QdrantEncoder(DenseEncoder({str(tiny_folder)!r}, dim=12, fp32, cpu) as dense)"
 
 
+def test_a_collection_of_another_engine(
+    client: QdrantClient, dense: QdrantEncoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = dense.engine_fingerprints
+    assert here == {"dense": dense.encoders[0].engine_fingerprint}
+    filled(client, dense)
+    info = client.get_collection("texts")
+    dense.check(info, strict=True)
+    assert not caplog.records
+    monkeypatch.setattr(engine_name, "this_kernel_class", lambda: "elsewhere")
+    dense.check(info)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        f"the collection's vectors 'dense': computed by another engine, {here['dense']}; here it is onnxruntime "
+    )
+    with pytest.raises(InputError, match="For equal bits encode the texts again, or leave out strict"):
+        dense.check(info, strict=True)
+    before = dense.collection()
+    del before["metadata"]["trivec.engines"]  # as earlier versions made it
+    client.create_collection("before", **before)
+    dense.check(client.get_collection("before"))
+    with pytest.raises(InputError, match="it is not said which engine computed it"):
+        dense.check(client.get_collection("before"), strict=True)
+
+
 def test_a_collection_that_does_not_fit(
     client: QdrantClient, dense: QdrantEncoder, sparse_model: "Tiny", several: "Tiny"
 ) -> None:
@@ -274,12 +299,12 @@ def test_a_collection_that_does_not_fit(
             "'dense' have size 12, and the model's 5. Load the",
         ),
         (
-            QdrantEncoder(trivec.load(encoder._options.name, similarity_fn_name="dot")),
+            QdrantEncoder(trivec.load(encoder.name, similarity_fn_name="dot")),
             "have distance Cosine, and .* Dot",
         ),
         (QdrantEncoder(several.folder, names={"colbert": "dense"}), "have size 12, and the model's 3"),
         (QdrantEncoder(encoder, encode_options={"prompt": "red "}), "made by another model, or with other settings"),
-        (QdrantEncoder(encoder._options.name, precision="int8"), "made by another model, or with other settings"),
+        (QdrantEncoder(encoder.name, precision="int8"), "made by another model, or with other settings"),
     ):
         with pytest.raises(InputError, match=message):
             other.check(info)
@@ -322,7 +347,7 @@ def test_load_options_reach_the_loader(
         given.update(options, name=name)
         return trivec.load(tiny_folder, precision=options["precision"], threads=1)
 
-    monkeypatch.setattr(_adapter, "load", watched)
+    monkeypatch.setattr(_open, "load", watched)
     loads = {"revision": "b", "cache_dir": "a"}
     encoder = QdrantEncoder("organization/name", device="cuda:1", precision="int8", threads=3, load_options=loads)
     assert given == {"name": "organization/name", "device": "cuda:1", "precision": "int8", "threads": 3, **loads}

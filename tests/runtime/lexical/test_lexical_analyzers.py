@@ -25,6 +25,7 @@ from trivec.lexical import (
     StopwordFilter,
     _analyzer,
     _english,
+    _filters,
     _sentences,
     build_analyzer_from_yaml,
     build_default_analyzer,
@@ -130,6 +131,22 @@ def test_stop_words_are_nltks() -> None:
     for language in ("english", "german", "french", "russian", "spanish", "italian", "portuguese", "chinese", "danish"):
         assert StopwordFilter(language).stopwords == set(nltk.corpus.stopwords.words(language))
     assert "yani" in StopwordFilter("turkish", ["own"]).stopwords  # of NLTK's data
+
+
+def test_chinese_stop_words_are_not_shipped_and_said_where_to_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No licence of theirs is known. Another list, or none, would give stored rows other terms without a word."""
+    nltk = nltk_with_data()
+    assert "chinese" not in _filters._stopword_lists()
+    monkeypatch.setattr(nltk.data, "path", [])
+    fresh = nltk.corpus.util.LazyCorpusLoader("stopwords", nltk.corpus.reader.WordListCorpusReader, r".*")
+    monkeypatch.setattr(nltk.corpus, "stopwords", fresh)  # what was loaded before stays in the other one
+    _fakes(monkeypatch)
+    with pytest.raises(
+        trivec.InputError, match=r"language 'chinese'.* python -m nltk\.downloader stopwords\. Type one"
+    ):
+        build_default_analyzer("zh")
+    kept = StopwordFilter(None, ["的"]).apply(["细胞", "的", "分裂"])
+    assert kept == ["细胞", "分裂"]
 
 
 def test_english_needs_nothing_but_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,6 +281,7 @@ def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_segmenters_and_what_is_dropped_after_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _fakes(monkeypatch)
+    nltk_with_data()
     assert build_default_analyzer("zh")("我们/的/细胞/，/分裂/。/ /cells") == ["细胞", "分裂", "cells"]
     assert build_default_analyzer("jp")("細胞、の「分裂」。!a") == [
         "細",
@@ -344,7 +362,7 @@ def test_names_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(trivec.InputError, match=r"has no analyzer 'mine'; it has yours, other\. Type one of these\.$"):
         build_analyzer_from_yaml(path, "mine")
     with pytest.raises(
-        trivec.InputError, match=r"^there are no stop words for the language 'klingon'; there are for chi"
+        trivec.InputError, match=r"^there are no stop words for the language 'klingon'; there are for dan"
     ):
         StopwordFilter("klingon")
     with pytest.raises(

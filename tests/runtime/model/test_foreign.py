@@ -512,8 +512,9 @@ def test_token_embeddings_and_everything_of_a_text(make: Callable[..., Path]) ->
     single = ours.encode("Hello", output_value="token_embeddings")
     assert_close(single, theirs.encode("Hello", output_value="token_embeddings"))
     item, other = (m.encode("Hello", output_value=None, truncate_dim=7) for m in (ours, theirs))
-    assert set(item) == {"input_ids", "token_embeddings", "sentence_embedding"}
-    assert item["input_ids"].tolist() == other["input_ids"].tolist()
+    assert set(item) == {"input_ids", "attention_mask", "token_embeddings", "sentence_embedding"}
+    for name in ("input_ids", "attention_mask"):
+        assert item[name].tolist() == other[name].tolist()
     assert_close(item["sentence_embedding"], other["sentence_embedding"])
 
 

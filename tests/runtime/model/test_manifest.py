@@ -130,10 +130,15 @@ GOLDEN = """\
   "truncate_dim": null,
   "max_active_dims": null,
   "arrays": null,
+  "name": null,
+  "version": null,
+  "card": null,
   "source": {
     "name": "a/b",
     "revision": null
   },
+  "origins": [],
+  "command": null,
   "tools": {
     "trivec": "0.1"
   }
@@ -355,8 +360,8 @@ def test_an_integer_is_a_float() -> None:
     ("path", "value", "message"),
     [
         ("routes", {}, "routes is empty"),
-        ("dim", 0, "dim must be positive, got 0"),
-        ("dim", None, "dim must be positive, got None"),
+        ("dim", 0, "dim must be between 1 and 16,777,216, got 0"),
+        ("dim", None, "dim must be between 1 and 16,777,216, got None"),
         ("default_route", "query", r"default_route 'query' is none of the routes \['default'\]"),
         ("default_prompt_name", "passage", r"default_prompt_name 'passage' is none of the prompts \['query'\]"),
         ("similarity", "euclid", "similarity 'euclid' is none of cosine, dot, euclidean, manhattan"),

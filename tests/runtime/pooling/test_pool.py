@@ -18,7 +18,7 @@ from trivec._model.manifest import ACTIVATIONS, POOLING_MODES, Pooling, Step
 from trivec._pooling.dense import apply_steps, pool
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.quantize import OUTPUT_PRECISIONS, check_output_precision, quantize_vectors
-from trivec._vectors.similarity import FUNCTIONS, as_rows
+from trivec._vectors.scores import all_pairs, side_by_side
 
 SIZES = [(1, 1, 1), (1, 2, 5), (3, 1, 7), (5, 13, 33), (2, 257, 3)]  # (B, S, H)
 CONCATENATIONS = [c for n in range(1, len(POOLING_MODES) + 1) for c in itertools.combinations(POOLING_MODES, n)]
@@ -162,20 +162,20 @@ REFERENCES = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", REFERENCES)
 @pytest.mark.parametrize(("rows", "columns", "width"), [(1, 1, 1), (3, 5, 7), (17, 2, 33), (1, 23, 3)])
 def test_similarity_of_all_pairs(name: str, rows: int, columns: int, width: int) -> None:
     a, b = small(rows, width), small(columns, width, seed=1)
-    found = FUNCTIONS[name].all_pairs(a, b)
+    found = all_pairs(name, a, b)
     assert found.shape == (rows, columns)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, REFERENCES[name][0](a, b).numpy(), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_similarity_of_pairs(name: str) -> None:
     a, b = small(17, 33), small(17, 33, seed=1)
-    found = FUNCTIONS[name].pairwise(a, b)
+    found = side_by_side(name, a, b)
     assert found.shape == (17,)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, REFERENCES[name][1](a, b).numpy(), rtol=0, atol=1e-6)
@@ -185,23 +185,14 @@ def test_euclidean_keeps_its_digits_where_vectors_are_close_unlike_the_expanded_
     a = 100 + randoms(3, 64)
     b = a + np.float32(0.0625)
     exact = -np.linalg.norm(a[:, None].astype(np.float64) - b[None], axis=2)
-    np.testing.assert_allclose(FUNCTIONS["euclidean"].all_pairs(a, b), exact, rtol=1e-6)
+    np.testing.assert_allclose(all_pairs("euclidean", a, b), exact, rtol=1e-6)
 
 
 def test_similarity_of_nothing() -> None:
-    for function in FUNCTIONS.values():
-        assert function.all_pairs(randoms(0, 5), randoms(3, 5)).shape == (0, 3)
-        assert function.all_pairs(randoms(3, 5), randoms(0, 5)).shape == (3, 0)
-        assert function.pairwise(randoms(0, 5), randoms(0, 5)).shape == (0,)
-
-
-def test_rows_come_from_one_vector_lists_tensors_and_integers() -> None:
-    np.testing.assert_array_equal(as_rows([1, 2, 3]), np.array([[1, 2, 3]], dtype=np.float32))
-    np.testing.assert_array_equal(as_rows(torch.arange(3)), np.array([[0, 1, 2]], dtype=np.float32))
-    np.testing.assert_array_equal(as_rows([np.array([1, 2]), np.array([3, 4])]), [[1, 2], [3, 4]])
-    assert as_rows(np.ones((2, 3), dtype=np.int8)).dtype == np.float32
-    with pytest.raises(InputError, match=r"got an array of shape \(1, 2, 3\)"):
-        as_rows(np.ones((1, 2, 3)))
+    for name in REFERENCES:
+        assert all_pairs(name, randoms(0, 5), randoms(3, 5)).shape == (0, 3)
+        assert all_pairs(name, randoms(3, 5), randoms(0, 5)).shape == (3, 0)
+        assert side_by_side(name, randoms(0, 5), randoms(0, 5)).shape == (0,)
 
 
 # ---- output types ----------------------------------------------------------------------------------------------------

@@ -30,11 +30,14 @@ from trivec._cli.main import main
 from trivec._encoders import static as static_module
 from trivec._encoders.static import StaticEncoder, _parts
 from trivec._gate.texts import verification_texts
+from trivec._loading import choice
 from trivec._model.static_model import MODEL2VEC, SENTENCE_TRANSFORMERS
 from trivec._static import tokenizer as tokenizer_module
 from trivec._static import word_memo as word_memo_module
 from trivec._static.tokenizer import StaticTokenizer
 from trivec._static.word_memo import word_memo
+from trivec._system import threads as threads_module
+from trivec._system.threads import Threads
 
 FIXTURES = ("float32", "float16", "int8", "vocab-quantized", "sentence-transformers")
 SENTENCES = ["The cat sat on the mat!", "un mot inconnu: 東京", "", "unknowns", "dog", "xyz", "old-red\tboat's river\n"]
@@ -444,8 +447,6 @@ def test_many_threads_share_an_encoder(encoder: StaticEncoder, texts: list[str])
 def test_threads_bound_the_texts_that_are_tokenized_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: str
 ) -> None:
-    from trivec._system.threads import Threads
-
     monkeypatch.setattr(tokenizer_module, "available_threads", lambda: Threads(8, "a test"))
     path = model2vec_folder(tmp_path, {"embeddings": table(19)}, unigram_tokenizer()) / "tokenizer.json"
     texts = ["the cat sat", "dog", "", "old red boat on the river", "mat", "red red"] * 3
@@ -464,6 +465,20 @@ def test_threads_bound_the_texts_that_are_tokenized_at_a_time(
     assert asked == [2] * 9
     assert_array_equal(found.ids, expected.ids)
     assert_array_equal(found.offsets, expected.offsets)
+
+
+def test_a_variable_bounds_the_texts_that_are_tokenized_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (choice, tokenizer_module, threads_module):
+        monkeypatch.setattr(module, "available_threads", lambda *_: Threads(8, "a test"))
+    folder = model2vec_folder(tmp_path)
+    found = []
+    for variable, threads in (("3", None), ("3", 5), ("9", None)):
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+        tokenizer = trivec.load(folder, threads=threads).route().tokenizer
+        found.append((tokenizer.threads, tokenizer._at_a_time))
+    assert found == [(3, 3), (5, 5), (8, None)]
 
 
 def test_truncation_is_counted_or_raised(encoder: StaticEncoder) -> None:

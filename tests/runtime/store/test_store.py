@@ -1,6 +1,7 @@
 """Files of vectors, against what the encoder gives, numpy, scipy and pyarrow."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_texts_and_dense_vectors_come_back(encoder: trivec.DenseEncoder, tmp_pat
     assert isinstance(vectors, np.ndarray)
     assert vectors.dtype == np.float32
     np.testing.assert_array_equal(vectors, encoder.encode(TEXTS))
-    assert fingerprint == (encoder.fingerprint if suffix == "parquet" else None)
+    assert fingerprint == encoder.fingerprint
     rows, found, blocks = joined(store.read_iter(path, window=3))
     assert (rows, found) == ([3, 3, 3, 2], TEXTS)
     np.testing.assert_array_equal(np.concatenate(blocks), vectors)
@@ -86,9 +87,17 @@ def test_npy_is_an_array_for_numpy(encoder: trivec.DenseEncoder, tiny_model: "Ti
     array = np.load(tmp_path / "out.NPY")
     np.testing.assert_allclose(array, tiny_model.expected(TEXTS), atol=1e-6)
     np.save(tmp_path / "numpy.npy", array)
-    assert (tmp_path / "out.NPY").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
+    written, numpys = (tmp_path / "out.NPY").read_bytes(), (tmp_path / "numpy.npy").read_bytes()
+    start, theirs = (10 + int.from_bytes(data[8:10], "little") for data in (written, numpys))
+    assert written[10:start].split() == numpys[10:theirs].split()  # and spaces, which numpy passes over
+    numbers = numpys[theirs:]
+    assert written[start:].startswith(numbers)
+    said = re.fullmatch(rb"\ntrivec (\{.*\})\ntrivec crc32 [0-9a-f]{8}\n", written[start + len(numbers) :])
+    assert said is not None  # where numpy does not look
+    assert json.loads(said[1]) == {"fingerprint": encoder.fingerprint, "engine": encoder.engine_fingerprint}
     texts, vectors, fingerprint = store.read(tmp_path / "out.NPY")
-    assert (texts, fingerprint) == (None, None)
+    assert (texts, fingerprint) == (None, encoder.fingerprint)
+    assert store.read(tmp_path / "numpy.npy").fingerprint is None
     np.testing.assert_array_equal(np.asarray(vectors), array)
     blocks = [np.asarray(block.vectors) for block in store.read_iter(tmp_path / "numpy.npy", window=4)]
     assert [len(block) for block in blocks] == [4, 4, 3]
@@ -116,7 +125,7 @@ def test_parquet_is_a_table_for_everybody(encoder: trivec.DenseEncoder, tmp_path
     assert table.column("text").to_pylist() == TEXTS
     np.testing.assert_array_equal(np.array(table.column("dense").to_pylist(), np.float32), encoder.encode(TEXTS))
     said = json.loads(table.schema.metadata[b"trivec"])
-    assert said["fingerprint"] == encoder.fingerprint
+    assert (said["fingerprint"], said["engine"]) == (encoder.fingerprint, encoder.engine_fingerprint)
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl", "npy"])
@@ -188,7 +197,7 @@ def test_sparse_rows_come_back(sparse: SparseEncoder, tmp_path: Path, suffix: st
     assert isinstance(vectors, SparseVectors)
     assert vectors.equals(expected)
     assert min(map(len, vectors)) == 0  # a text without terms is among them
-    assert fingerprint == (None if suffix == "jsonl" else sparse.fingerprint_of(prompt="", task="query"))
+    assert fingerprint == sparse.fingerprint_of(prompt="", task="query")
     blocks = [block.vectors for block in store.read_iter(path, window=3)]
     assert all(isinstance(block, SparseVectors) for block in blocks)
     assert [len(block) for block in blocks if isinstance(block, SparseVectors)] == [3, 3, 3, 2]
@@ -313,8 +322,11 @@ def test_a_store_of_another_model_is_refused(
     store.write(tmp_path / "out.parquet", encoder, TEXTS)
     store.write(tmp_path / "out.npz", sparse, TEXTS)
     store.write(tmp_path / "out.npy", encoder, TEXTS)
+    store.write(tmp_path / "out.jsonl", encoder, TEXTS)
+    np.save(tmp_path / "numpy.npy", encoder.encode(TEXTS))
     wanted = encoder.fingerprint_of(precision="int8")
-    for name, found in (("out.parquet", encoder.fingerprint), ("out.npz", sparse.fingerprint)):
+    of_dense = ((f"out.{suffix}", encoder.fingerprint) for suffix in ("parquet", "npy", "jsonl"))
+    for name, found in (*of_dense, ("out.npz", sparse.fingerprint)):
         for read in (store.read, store.read_iter):
             with pytest.raises(InputError) as raised:
                 read(tmp_path / name, fingerprint=wanted)
@@ -323,8 +335,8 @@ def test_a_store_of_another_model_is_refused(
                 "another model, variant, prompt or option. Load the model that wrote it, with the same options, or "
                 "encode the texts again."
             )
-    with pytest.raises(InputError, match=r"does not say which model wrote it: .npy files have no place for a finger"):
-        store.read(tmp_path / "out.npy", fingerprint=wanted)
+    with pytest.raises(InputError, match=r"does not say which model wrote it: it is of another program, of an earlier"):
+        store.read(tmp_path / "numpy.npy", fingerprint=wanted)
 
 
 def test_a_file_that_is_not_there(encoder: trivec.DenseEncoder, tmp_path: Path) -> None:

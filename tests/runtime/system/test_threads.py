@@ -1,12 +1,18 @@
-"""The thread count from CPU affinity and from cgroup files of both versions, which are written for the test."""
+"""The thread count from CPU affinity, from variables, and from cgroup files of both versions, written for the test."""
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from trivec._system.threads import Threads, available_threads
+import trivec
+from trivec._concurrency import placement
+from trivec._engine.session import Session
+from trivec._loading import choice, open_model
+from trivec._system.threads import Threads, available_threads, default_threads
 
 AFFINITY = "CPU affinity of this process"
 V2, V1 = "0::/\n", "5:memory:/\n4:cpu,cpuacct:/\n"
@@ -15,6 +21,8 @@ V2, V1 = "0::/\n", "5:memory:/\n4:cpu,cpuacct:/\n"
 @pytest.fixture(autouse=True)
 def sixteen_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    for name in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def write(root: Path, cgroup: str, files: Mapping[str, str]) -> Path:
@@ -111,3 +119,61 @@ def test_a_system_without_affinity_counts_its_cpus(tmp_path: Path, monkeypatch: 
     assert available_threads(tmp_path).count == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_threads(tmp_path).count == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "count", "source"),
+    [
+        ({"OMP_NUM_THREADS": "5"}, 5, "OMP_NUM_THREADS=5 (CPU affinity of this process: 16)"),
+        ({"OMP_NUM_THREADS": " 3,2 "}, 3, "OMP_NUM_THREADS= 3,2  (CPU affinity of this process: 16)"),
+        ({"OMP_NUM_THREADS": "9", "MKL_NUM_THREADS": "7"}, 7, "MKL_NUM_THREADS=7 (CPU affinity of this process: 16)"),
+        ({"MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}, 1, "OMP_NUM_THREADS=1 (CPU affinity of this process: 16)"),
+        ({"OMP_THREAD_LIMIT": "2"}, 2, "OMP_THREAD_LIMIT=2 (CPU affinity of this process: 16)"),
+        ({"OMP_NUM_THREADS": "64"}, 16, AFFINITY),
+        *(({"OMP_NUM_THREADS": text}, 16, AFFINITY) for text in ("", "0", "-4", "many", "2.5")),
+    ],
+)
+def test_a_variable_lowers_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str], count: int, source: str
+) -> None:
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    assert default_threads(tmp_path) == Threads(count, source)
+    assert available_threads(tmp_path).count == 16
+
+
+def test_a_variable_above_the_quota_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    root = write(tmp_path, V2, {"cpu.max": "400000 100000"})
+    assert default_threads(root) == Threads(4, "cgroup CPU quota of 4", 4)
+
+
+def test_sessions_run_so_many_threads_and_one_line_says_so(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened: list[int] = []
+    monkeypatch.setattr(choice, "available_threads", lambda: Threads(16, AFFINITY))
+    monkeypatch.setattr(choice, "_warned", set())
+
+    class Counted(Session):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            opened.append(options["threads"])
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(open_model, "Session", Counted)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with caplog.at_level(logging.WARNING, logger="trivec"):
+        for threads in (5, None, None, 7):
+            trivec.load(tiny_folder, device="cpu", threads=threads).close()
+    assert opened == [5, 3, 3, 7]
+    said = "threads=3, from OMP_NUM_THREADS=3 (CPU affinity of this process: 16); threads= in the call wins over it."
+    assert [record.getMessage() for record in caplog.records] == [said]
+
+
+def test_each_process_of_a_pool_is_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "available_threads", lambda: Threads(16, AFFINITY))
+    monkeypatch.setattr(placement, "_cores", lambda: list(range(16)))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert [place.threads for place in placement.places_of("cpu", ["cpu", "cpu"])] == [3, 3]
+    assert [place.threads for place in placement.places_of("cpu", ["cpu"] * 8)] == [2] * 8
+    assert [place.threads for place in placement.places_of("cpu", ["cuda:0"])] == [3]

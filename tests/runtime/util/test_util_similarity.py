@@ -16,7 +16,7 @@ from sentence_transformers import util as reference
 
 import trivec
 from trivec import HybridVectors, InputError, MultiVectors, SparseVector, SparseVectors, util
-from trivec._vectors.similarity import FUNCTIONS, as_rows, similarity, similarity_pairwise
+from trivec._vectors.similarity import similarity, similarity_pairwise
 
 Array = npt.NDArray[Any]
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse")  # torch, of its own sparse tensors
@@ -38,8 +38,13 @@ def theirs(name: str, a: Any, b: Any) -> Array:
 
 
 def ours(name: str, a: Any, b: Any) -> Array:
-    found: Array = getattr(util, name)(a, b)
-    return found
+    """As an array; what comes is a tensor where a side is one, or a list of them, and an array otherwise."""
+    found: Any = getattr(util, name)(a, b)
+    firsts = [side[0] if isinstance(side, list | tuple) and side else side for side in (a, b)]
+    tensor = any(isinstance(first, torch.Tensor) for first in firsts)
+    assert isinstance(found, torch.Tensor) == tensor
+    made: Array = found.numpy() if tensor else found
+    return made
 
 
 def check(found: Array, expected: Array, *, dtype: Any = np.float32, rtol: float = 1e-6) -> None:
@@ -109,12 +114,29 @@ def test_rows_that_are_close_keep_their_distance() -> None:
     assert_allclose(util.pairwise_euclidean_sim(a, b), exact, rtol=1e-6)
 
 
+@pytest.mark.parametrize("norm", [1.0, 25.0, 4000.0])
+def test_sparse_rows_that_are_close_keep_their_distance(norm: float) -> None:
+    """|a|^2 + |b|^2 - 2ab of products and norms in float32 puts a row of norm 25 0.01 away from itself."""
+    rows = np.tile(terms(3, 700, seed=3)[:1], (9, 1))
+    rows *= np.float32(norm) / np.linalg.norm(rows)
+    rows[np.arange(9), np.flatnonzero(rows[0])[:9]] *= 1 + np.float32(1e-4) * np.arange(9, dtype=np.float32)
+    wide = rows.astype(np.float64)
+    exact = -np.sqrt(np.square(wide[:, None] - wide).sum(-1))
+    vectors = SparseVectors.from_scipy(sparse.csr_array(rows))
+    for found in (util.euclidean_sim(vectors, vectors), similarity("euclidean", vectors, vectors)):
+        assert_array_equal(np.diag(found), 0)
+        assert_allclose(found, exact, rtol=1e-4, atol=norm * 1e-8)
+    hits = util.semantic_search(vectors, vectors, top_k=9, score_function=util.euclidean_sim)
+    best = [[hit["corpus_id"] for hit in row] for row in hits]
+    assert best == np.argsort(-exact, axis=1, kind="stable").tolist()
+
+
 @pytest.mark.parametrize("name", ALL_PAIRS)
 def test_more_rows_than_a_block_has(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = randoms(50, 31), randoms(70, 31, seed=1)
     whole = ours(name, a, b), ours(f"pairwise_{name}", a, b[:50])
-    monkeypatch.setattr("trivec.util._inputs.BLOCK_BYTES", 1000)
-    monkeypatch.setattr("trivec.util._similarity._CACHED", 100)
+    monkeypatch.setattr("trivec._vectors.rows.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("trivec._vectors.scores._CACHED", 100)
     assert_allclose(ours(name, a, b), whole[0], rtol=1e-6, atol=1e-7)
     assert_array_equal(ours(f"pairwise_{name}", a, b[:50]), whole[1])
 
@@ -177,19 +199,6 @@ def test_sparse_vectors(name: str) -> None:
 
 
 # ---- the similarity of encoders --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ALL_PAIRS)
-def test_what_encoders_call_similarity(name: str) -> None:
-    a, b = randoms(30, 33), randoms(30, 33, seed=1)
-    a[1] = b[2] = 0
-    a[3], a[4], b[5] = 1e-18, 1e-8, a[6]
-    found = FUNCTIONS[SHORT[name]]
-    for one, other in ((a, b), (a[0], b), (a, b[0]), (a[:0], b), (a, b[:0]), (a.tolist(), torch.from_numpy(b))):
-        expected = theirs(name, torch.tensor(np.asarray(one)).double(), torch.tensor(np.asarray(other)).double())
-        check(found.all_pairs(as_rows(one), as_rows(other)), expected)
-    check(found.pairwise(a, b), theirs(f"pairwise_{name}", a.astype(np.float64), b.astype(np.float64)))
-    check(found.pairwise(a[:0], b[:0]), theirs(f"pairwise_{name}", a[:0], b[:0]))
 
 
 @pytest.mark.parametrize("name", ALL_PAIRS)

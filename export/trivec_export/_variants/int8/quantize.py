@@ -24,7 +24,7 @@ float one: benchmarks/results/int8.md and int8-avx2.md):
 - The tanh form of a Gelu before a quantized input: mean and min as with the exact one, 3 to 5 % of the time on AVX2.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,10 +41,11 @@ from trivec_export._variants.int8.smooth import fit
 _SAMPLE_ROWS = 4096
 _SAMPLE_BYTES = 2 << 30  # for all sampled rows of all layers together
 _SPLIT_SHARE = 64  # one copy of an outlier channel for each 64 channels
-_PROBES, _PROBE_TOKENS = 64, 64  # texts and tokens that measure what a layer costs
+_PROBES, _PROBE_TOKENS = 128, 128  # texts and tokens that measure what a layer costs
 _HELD_OUT = 4  # each fourth kind of text measures what the others fitted
 _SHARES = (25, 50, 100)  # per cent of the groups that are tried with a scale for each row, the worst first
 _GAIN = 0.8  # of its error with a static range, which a scale for each row must be below
+_TINY = 1e-9  # where a bound asks for equality
 _CANDIDATES = 3  # layers measured for each layer that may stay float32
 
 
@@ -67,6 +68,10 @@ class LayerReport:
     """"gptq", or "nearest" where that has the smaller error."""
 
 
+Accept = Callable[[onnx.ModelProto], bool]
+"""Whether an int8 graph will do."""
+
+
 class Quantized(NamedTuple):
     """An int8 graph and what became of each linear layer."""
 
@@ -84,13 +89,15 @@ def quantize(
     max_fp32_share: float = 0.1,
     max_fp32_bytes: int | None = None,
     pool: Pool | None = None,
+    accept: Accept | None = None,
 ) -> Quantized:
     """Quantize the linear layers and embedding tables of `model` to int8.
 
-    All layers get static ranges if the vectors of some calibration texts then have a mean cosine of at least
+    All layers get static ranges if the vectors of held-out calibration texts then have a mean cosine of at least
     `target_cosine` to those of `model`, and none of them one below `least_cosine`. If not, layers whose error falls
     most with a scale for each row get that, as few as reach both. If that is not enough, the layers whose return to
-    float32 raises the mean most stay float32, as few as reach the target within the two limits.
+    float32 raises the mean most stay float32, as few as reach the target within the two limits. Held-out texts are few:
+    what they let pass is shown to `accept`, whose no sends the ladder on as a missed target does.
 
     Args:
         model: float32 graph of opset 21, one input (B, S) of int64 ids, first output (B, S, H) float32. Not changed.
@@ -103,6 +110,7 @@ def quantize(
         max_fp32_share: at most this share of the linear layers stays float32; 0 for none.
         max_fp32_bytes: at most so many bytes of weights stay float32.
         pool: token embeddings (B, S, H) to the vectors that are compared; None: their mean.
+        accept: has the last word on a graph that reaches the target, such as a gate on many more texts.
 
     Returns:
         The int8 graph with the inputs and outputs of `model`, and a report for each linear layer.
@@ -118,9 +126,11 @@ def quantize(
     calibration = [np.atleast_2d(ids) for ids in calibration]
     view = View(model.graph)
     texts = [*calibration, *random_texts(model, calibration)]
-    channels = _observe(model, view, texts, held_out(len(texts), kinds))
+    measuring = held_out(len(texts), kinds)
+    channels = _observe(model, view, texts, measuring)
     fits = [_fitted(view, members, channels) for members in groups(view)]
-    trial = _Trial(model, view, _probes(calibration), pool, target_cosine, least_cosine)
+    unseen = [ids for number, ids in enumerate(calibration) if number in measuring] or calibration
+    trial = _Trial(model, view, _probes(unseen), pool, (target_cosine, least_cosine), accept)
     if not trial.reached(fits, set()):
         fits = _by_row(view, fits, channels, trial)
     kept = _keep(view, fits, trial, max_fp32_share, max_fp32_bytes)
@@ -128,19 +138,26 @@ def quantize(
 
 
 class _Trial:
-    """What the vectors of some calibration texts say of an int8 graph."""
+    """What the vectors of some texts say of an int8 graph: of those held out, for rounding fits the others."""
 
     def __init__(
-        self, model: onnx.ModelProto, view: View, probes: Sequence[Ids], pool: Pool | None, target: float, least: float
+        self,
+        model: onnx.ModelProto,
+        view: View,
+        probes: Sequence[Ids],
+        pool: Pool | None,
+        bounds: tuple[float, float],
+        accept: Accept | None,
     ) -> None:
         self._model, self._view, self._probes, self._pool = model, view, probes, pool
-        self._target, self._least = target, least
+        self._bounds, self._accept = bounds, accept
         self._reference = pooled(model, probes, pool)  # (P, D)
-        self._known: dict[tuple[tuple[int, ...], frozenset[str]], tuple[float, float]] = {}
+        self._known: dict[_Key, tuple[float, float]] = {}
+        self._accepted: dict[_Key, bool] = {}
 
     def cosines(self, fits: list[Group], kept: set[str]) -> tuple[float, float]:
         """Mean and least, with these layers left in float32."""
-        key = tuple(map(id, fits)), frozenset(kept)
+        key = _key(fits, kept)
         if key not in self._known:
             self._known[key] = self._measured(fits, kept)
         return self._known[key]
@@ -150,10 +167,28 @@ class _Trial:
         found = (made * self._reference).sum(1)  # (P,)
         return float(found.mean()), float(found.min())
 
+    def distance(self, fits: list[Group]) -> float:
+        """How far from float32, as a share of what the bounds allow; above 1 one of them is missed."""
+        figures = zip(self.cosines(fits, set()), self._bounds, strict=True)
+        return max((1 - found) / max(1 - bound, _TINY) for found, bound in figures)
+
     def reached(self, fits: list[Group], kept: set[str]) -> bool:
-        """Whether both bounds are kept."""
-        mean, least = self.cosines(fits, kept)
-        return mean >= self._target and least >= self._least
+        """Whether both bounds are kept, and the graph is accepted."""
+        if any(found < bound for found, bound in zip(self.cosines(fits, kept), self._bounds, strict=True)):
+            return False
+        key = _key(fits, kept)
+        if key not in self._accepted:
+            made = self._accept is None or self._accept(assemble(self._model, self._view, fits, kept))
+            self._accepted[key] = made
+        return self._accepted[key]
+
+
+_Key = tuple[tuple[int, ...], frozenset[str]]
+
+
+def _key(fits: list[Group], kept: set[str]) -> _Key:
+    """Of a candidate: its groups live as long as the ladder goes on."""
+    return tuple(map(id, fits)), frozenset(kept)
 
 
 def held_out(count: int, kinds: Sequence[str] | None) -> frozenset[int]:
@@ -193,7 +228,7 @@ def _by_row(view: View, fits: list[Group], channels: Mapping[str, Channels], tri
     """
     order = sorted(range(len(fits)), key=lambda i: -_error(fits[i]))
     rows: dict[int, Group] = {}
-    best, found = trial.cosines(fits, set()), fits
+    best, found = trial.distance(fits), fits
     for share in _SHARES:
         for i in order[: -(-len(order) * share // 100)]:
             if i not in rows:
@@ -202,8 +237,8 @@ def _by_row(view: View, fits: list[Group], channels: Mapping[str, Channels], tri
         tried = [rows.get(i, group) for i, group in enumerate(fits)]
         if trial.reached(tried, set()):
             return tried
-        if (figures := trial.cosines(tried, set())) > best:
-            best, found = figures, tried
+        if (distance := trial.distance(tried)) < best:
+            best, found = distance, tried
     return found
 
 
@@ -249,10 +284,10 @@ def _keep(view: View, fits: list[Group], trial: _Trial, share: float, max_bytes:
     return kept
 
 
-def _probes(calibration: Sequence[Ids]) -> list[Ids]:
-    """Some calibration texts, evenly taken and cut short."""
-    step = max(1, len(calibration) // _PROBES)
-    return [ids[:, :_PROBE_TOKENS] for ids in calibration[::step][:_PROBES]]
+def _probes(texts: Sequence[Ids]) -> list[Ids]:
+    """Some texts, evenly taken and cut short."""
+    step = max(1, len(texts) // _PROBES)
+    return [ids[:, :_PROBE_TOKENS] for ids in texts[::step][:_PROBES]]
 
 
 def _report(fits: list[Group], kept: set[str]) -> list[LayerReport]:

@@ -32,7 +32,7 @@ from trivec_export._variants.int8.calibrate import Channels
 WEIGHT_MAX = 63
 ROW_MAX, ROW_ZERO = 127, 128
 """A row's largest value, and what stands for 0, where each row has a scale of its own: u8 is from 1 to 255 then."""
-_ALPHAS = (0.0, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+_ALPHAS: tuple[float, ...] = (0.0, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 _SEARCH_ROWS = 768
 _DAMPING = 0.05  # of the mean diagonal, as GPTQ's 0.01, raised because a few thousand rows fit up to 4,096 channels
 _LEVEL = 0.9  # quantile of the channels' extremes

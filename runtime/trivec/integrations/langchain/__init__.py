@@ -35,10 +35,25 @@ class TrivecEmbeddings(FromModel, Embeddings):
     Queries that threads or coroutines ask for at the same time run together (`trivec.Batcher`). A BGE-M3 or mGTE model
     gives its dense vectors.
 
+    A cache keeps vectors under the text. Where documents and queries have prompts of their own, one that keeps both in
+    one namespace (query_embedding_cache=True) gives a query the vector of a document. Queries need their own store:
+
+        from langchain_classic.embeddings import CacheBackedEmbeddings
+        from langchain_classic.storage import LocalFileStore
+
+        cached = CacheBackedEmbeddings.from_bytes_store(
+            embeddings,
+            LocalFileStore("cache/documents"),
+            namespace=embeddings.fingerprint,
+            query_embedding_cache=LocalFileStore(f"cache/queries/{embeddings.query_fingerprint}"),
+            key_encoder="sha256",
+        )
+
     Attributes:
         encoder: what `trivec.load` returned.
-        fingerprint: sha256 of what decides the vectors of documents; `query_fingerprint` of those of queries. Good as
-            the namespace of a CacheBackedEmbeddings.
+        fingerprint: sha256 of what decides the vectors of documents, and of nothing else.
+        engine_fingerprint: what computes them here. Another engine's vectors are close and not equal: `trivec diff`.
+        query_fingerprint: the same of queries. Equal to `fingerprint` where a text has one vector as either.
         truncated: texts that were longer than the model reads.
     """
 

@@ -9,17 +9,18 @@ from llama_index.core.callbacks import CallbackManager
 from pydantic import computed_field
 
 from trivec._encoders.calls import Overflow
+from trivec._engine.engine_drift import check_engine
 from trivec._errors import InputError
 from trivec.integrations._adapter import Model, ModelOptions, OfModel
 from trivec.integrations._text_model import TextModel, dense_lists
-from trivec.integrations.llama_index._base import BATCH, name_of
+from trivec.integrations.llama_index._base import BATCH, OfTexts, name_of
 
 Vector = list[float]
 _OF_THE_PROCESS = ("callback_manager", "embeddings_cache", "rate_limiter")
 """What a pickle leaves behind."""
 
 
-class TrivecEmbedding(OfModel, BaseEmbedding):
+class TrivecEmbedding(OfTexts, BaseEmbedding):
     """Dense vectors of texts and queries, for every index and vector store of LlamaIndex.
 
         embed_model = TrivecEmbedding("minilm", precision="int8")
@@ -31,11 +32,13 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
 
     `to_dict()` holds the fingerprint and nothing of the machine (device, threads) or secret (token): an ingestion cache
     is used again where the vectors are the same and nowhere else, and `from_dict` refuses a model that gives others.
-    LlamaIndex' `embeddings_cache` knows texts alone: give each model one of its own.
+    LlamaIndex' `embeddings_cache` knows texts alone: give each model one of its own, and none where a query and a text
+    have different vectors. It would give a query the text's, and is refused.
 
     Attributes:
         encoder: what `trivec.load` returned.
         fingerprint: sha256 of what decides the vectors of texts; `query_fingerprint` of those of queries.
+        engine_fingerprint: what computes them here.
         truncated: texts that were longer than the model reads.
     """
 
@@ -73,6 +76,8 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
         embeddings_cache: Any = None,  # noqa: ANN401 - a BaseKVStore
         rate_limiter: Any = None,  # noqa: ANN401 - a BaseRateLimiter
         fingerprint: str | None = None,
+        engine_fingerprint: str | None = None,
+        strict: bool = False,
     ) -> None:
         """Open the model. The names are those of HuggingFaceEmbedding, and trivec's.
 
@@ -94,9 +99,12 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
             embed_batch_size: texts that LlamaIndex hands over at a time.
             num_workers: as of BaseEmbedding; lists of texts are encoded one after the other in any case.
             callback_manager: as of BaseEmbedding.
-            embeddings_cache: as of BaseEmbedding.
+            embeddings_cache: as of BaseEmbedding, for models whose queries and texts have the same vectors.
             rate_limiter: as of BaseEmbedding.
             fingerprint: as `to_dict` wrote it: what the model must have.
+            engine_fingerprint: of the TrivecEmbedding whose vectors are stored: the log warns where another engine
+                computes here. `to_dict` leaves it out, so that an ingestion cache outlives an upgrade.
+            strict: raise there instead.
 
         Raises:
             InputError: no model, one of another kind or fingerprint, or an argument that is unknown or out of range.
@@ -116,6 +124,7 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
                 )
             encoder.max_seq_length = max_length
         _check_fingerprint(model, fingerprint)
+        check_engine("what is stored", engine_fingerprint, encoder.engine_fingerprint, strict=strict)
         exports = {"export": True} if (load_options or {}).get("export") else {}
         fields: dict[str, Any] = {
             "model_name": name_of(model_name, encoder),
@@ -136,6 +145,7 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
         }
         super().__init__(**{name: value for name, value in fields.items() if value is not None})
         self._model = model
+        self._check_cache()
 
     fingerprint = computed_field(repr=False)(OfModel.fingerprint)  # stored as well
 
@@ -154,6 +164,26 @@ class TrivecEmbedding(OfModel, BaseEmbedding):
         own = {name: None for name in _OF_THE_PROCESS if name in type(self).model_fields}
         state["__dict__"] = {**own, "callback_manager": CallbackManager([]), **state["__dict__"]}
         BaseModel.__setstate__(self, state)
+
+    def get_query_embedding(self, query: str) -> Vector:
+        """As BaseEmbedding; InputError where `embeddings_cache` could hold another vector for this text."""
+        self._check_cache()
+        return super().get_query_embedding(query)
+
+    async def aget_query_embedding(self, query: str) -> Vector:
+        """As BaseEmbedding; InputError where `embeddings_cache` could hold another vector for this text."""
+        self._check_cache()
+        return await super().aget_query_embedding(query)
+
+    def _check_cache(self) -> None:
+        if self.embeddings_cache is not None and self._model.fingerprint("document") != self._model.fingerprint(
+            "query"
+        ):
+            raise InputError(
+                "embeddings_cache keeps vectors under the text alone, and here a query has another vector than the "
+                "same text: their prompts or options differ. Leave it out, and keep the vectors of texts with "
+                "IngestionPipeline(cache=IngestionCache()), whose keys hold the fingerprint."
+            )
 
     def _get_query_embedding(self, query: str) -> Vector:
         return cast("Vector", dense_lists(self._model.query(query)))

@@ -8,12 +8,12 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 
 from trivec._encoders.calls import Overflow
 from trivec._vectors.sparse import SparseVectors
-from trivec.integrations._adapter import Model, ModelOptions, OfModel
+from trivec.integrations._adapter import Model, ModelOptions
 from trivec.integrations._text_model import TextModel, sparse_row, sparse_rows
-from trivec.integrations.llama_index._base import BATCH, name_of
+from trivec.integrations.llama_index._base import BATCH, OfTexts, name_of
 
 
-class TrivecSparseEmbedding(OfModel, BaseSparseEmbedding):
+class TrivecSparseEmbedding(OfTexts, BaseSparseEmbedding):
     """Weights of terms: SPLADE and its inference-free kin, BGE-M3 and mGTE.
 
         sparse = TrivecSparseEmbedding("splade", encode_options={"max_active_dims": 128})

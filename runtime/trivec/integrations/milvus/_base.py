@@ -10,11 +10,11 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from trivec._encoders.protocol import Encoder
 from trivec._errors import InputError, MissingExtraError
 from trivec._export import missing_packages
 from trivec._vectors.sparse import SparseVectors
 from trivec.integrations._adapter import open_model
-from trivec.integrations._text_model import Encoder
 
 logger = logging.getLogger("trivec")
 Vector = npt.NDArray[np.float32]
@@ -27,6 +27,7 @@ class LoadArguments(TypedDict, total=False):
     """The variant: "auto" (fp32 on a CPU, fp16 on CUDA), "fp32", "fp16" or "int8"."""
     threads: int | None
     revision: str | None
+    expect: str | None
     cache_dir: str | None
     cache_folder: str | None
     """`cache_dir` under sentence-transformers' name."""
@@ -80,7 +81,8 @@ def encoder_of(
     for argument, value in arguments.items():
         if argument not in known:
             hint = (instead or {}).get(argument) or f"expected one of {', '.join(sorted(known))}."
-            raise InputError(f"{argument}={value!r} is not taken here: {hint}")
+            shown = "..." if argument == "api_key" else repr(value)
+            raise InputError(f"{argument}={shown} is not taken here: {hint}")
     given = {"device": device or "auto", "export": not missing_packages(), "task": task}
     return open_model(name, fits, f"this function needs {need}", given, arguments)
 

@@ -10,15 +10,18 @@ from typing import Any
 
 from trivec._errors import ModelNotFoundError
 from trivec._model.find import find
+from trivec._model.graph_file import read_weights
+from trivec._model.json_files import join
 from trivec._model.source import Source
 from trivec._system.home import home
 
 _GRAPHS = ("model.onnx", "onnx/model.onnx")
+_POOLING = '{"pooling_mode": "mean"}'  # pymilvus.model's rule for them, whatever the model was trained with
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
 
 
 def pair(model: str | os.PathLike[str], tokenizer: str | os.PathLike[str], options: Mapping[str, Any]) -> Path:
-    """A folder under `TRIVEC_HOME` that has the graph of one and the tokenizer of the other, linked where it can be.
+    """A folder under `TRIVEC_HOME` with the graph of one and the tokenizer of the other, as hard links where it can.
 
     Args:
         model: folder or Hub name of the graph.
@@ -39,9 +42,13 @@ def pair(model: str | os.PathLike[str], tokenizer: str | os.PathLike[str], optio
             f"{words.name} has no tokenizer.json; trivec reads fast tokenizers only. Name another with tokenizer_name=."
         )
     parts = {name: _there(graphs, name) for name in [graph, *_data(graphs, graph)]}
+    beside = [join(str(PurePosixPath(graph).parent), name) for name in read_weights(parts[graph]).locations]
+    parts |= {name: _there(graphs, name) for name in beside}
     parts |= {name: path for name in _TOKENIZER if (path := words.file(name)) is not None}
-    state = repr([(name, str(path.absolute()), path.stat().st_mtime_ns) for name, path in sorted(parts.items())])
-    folder = home() / "pairs" / hashlib.sha256(state.encode()).hexdigest()[:16]
+    state = _POOLING + repr(
+        [(name, str(path.absolute()), path.stat().st_mtime_ns) for name, path in sorted(parts.items())]
+    )
+    folder = home() / "linked" / hashlib.sha256(state.encode()).hexdigest()[:16]
     if not folder.exists():
         _assemble(folder, parts)
     return folder
@@ -66,11 +73,13 @@ def _assemble(folder: Path, parts: Mapping[str, Path]) -> None:
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         for name, path in parts.items():
-            (made / name).parent.mkdir(exist_ok=True)
+            (made / name).parent.mkdir(parents=True, exist_ok=True)
             try:
-                (made / name).symlink_to(path.absolute())
-            except OSError:  # a system where only administrators may link
+                os.link(path.resolve(), made / name)
+            except OSError:  # another disk
                 shutil.copyfile(path, made / name)
+        (made / "1_Pooling").mkdir()
+        (made / "1_Pooling" / "config.json").write_text(_POOLING, encoding="utf-8")
         made.rename(folder)
     except OSError:
         if not folder.exists():  # another process was faster

@@ -4,7 +4,7 @@ from os import PathLike
 from typing import Unpack
 
 from trivec._encoders.calls import Side
-from trivec._model.static_model import STATIC
+from trivec._encoders.static import StaticEncoder
 from trivec.integrations.milvus._base import LoadArguments, Vector, encoder_of, with_instruction
 from trivec.integrations.milvus._dense import DenseFunction, dense_encoder
 from trivec.integrations.milvus._hosted import JinaEmbeddingFunction, NomicEmbeddingFunction
@@ -140,7 +140,7 @@ class Model2VecEmbeddingFunction(DenseFunction):
         """
         self.model_source = model_source
         need = "a Model2Vec model (a table of static vectors)"
-        self.model = encoder_of(model_source, "cpu", kwargs, lambda e: e.manifest.family == STATIC, need)
+        self.model = encoder_of(model_source, "cpu", kwargs, lambda e: isinstance(e, StaticEncoder), need)
         self.normalize_embeddings = False  # the model's config says
 
 

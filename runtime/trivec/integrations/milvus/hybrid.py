@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, Unpack
 
+from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import InputError
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.heads import Head
-from trivec.integrations._text_model import Encoder, as_list, sparse_rows
+from trivec.integrations._text_model import as_list, sparse_rows
 from trivec.integrations.milvus._base import (
     BaseEmbeddingFunction,
     LoadArguments,
@@ -53,7 +54,7 @@ class _Hybrid(BaseEmbeddingFunction):
         self.model_name, self.batch_size, self.use_fp16 = model_name, batch_size, use_fp16
         self.normalize_embeddings = normalize_embeddings
         need = "a model with dense and sparse heads (BGE-M3, mGTE)"
-        self.model: Encoder = encoder_of(
+        self.model: TextEncoder[Any] = encoder_of(
             model_name, device, arguments, lambda e: {"dense", "sparse"} <= {*e.heads}, need, instead=_INSTEAD
         )
         self.device = self.model.device

@@ -5,8 +5,9 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Unpack
 
+from trivec._encoders.protocol import Encoder
 from trivec._errors import InputError, ModelNotFoundError
-from trivec.integrations._text_model import Encoder, as_list
+from trivec.integrations._text_model import as_list
 from trivec.integrations.milvus._base import (
     BaseEmbeddingFunction,
     LoadArguments,

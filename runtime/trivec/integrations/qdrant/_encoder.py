@@ -7,16 +7,20 @@ from typing import Any, Self, Unpack
 from qdrant_client import models
 
 from trivec._encoders.calls import Overflow
+from trivec._encoders.protocol import Encoder
 from trivec._errors import InputError
+from trivec._tokens.inputs import one_by_one
 from trivec._vectors.heads import Head
 from trivec.integrations._adapter import Model, ModelOptions
-from trivec.integrations._text_model import Encoder, as_list
+from trivec.integrations._text_model import as_list
 from trivec.integrations.qdrant._points import PointId, check_count, described, made
 from trivec.integrations.qdrant._search import Fusion, HybridOptions, Search, check_name, planned
 from trivec.integrations.qdrant._vectors import (
+    ENGINES,
     METADATA,
     Collection,
     Part,
+    check_engines,
     check_fingerprints,
     check_vectors,
     chosen,
@@ -109,11 +113,15 @@ class QdrantEncoder:
 
         A model that is open for queries alone (`task="query"`) has none.
         """
-        parts = [part for part in self._parts if part.model.encoder.opened_for in (None, "document")]
-        return {name: part.model.fingerprint("document") for part in parts for name in part.names.values()}
+        return {name: part.model.fingerprint("document") for name, part in self._documents()}
+
+    @property
+    def engine_fingerprints(self) -> dict[str, str]:
+        """By the vectors' names, what computes those of documents: `engine_fingerprint` of their encoders."""
+        return {name: part.model.encoder.engine_fingerprint for name, part in self._documents()}
 
     def collection(self) -> Collection:
-        """Arguments of `create_collection`: sizes, distances, and the fingerprints as metadata, for `check`.
+        """Arguments of `create_collection`: sizes, distances, and fingerprints as metadata, for `check`.
 
         Dense vectors are compared as the model says, ColBERT's by MaxSim: the sum over the query's vectors of the
         greatest dot product. An index of those would hold every token, so none is built: use them to rerank, or set
@@ -124,18 +132,21 @@ class QdrantEncoder:
             "sparse_vectors_config": {
                 name: models.SparseVectorParams() for name, head in self._heads.items() if head == "sparse"
             },
-            "metadata": {METADATA: self.fingerprints},
+            "metadata": {METADATA: self.fingerprints, ENGINES: self.engine_fingerprints},
         }
 
-    def check(self, info: models.CollectionInfo) -> None:
+    def check(self, info: models.CollectionInfo, *, strict: bool = False) -> None:
         """Whether a collection is made for these vectors.
+
+        The log warns where it was begun with another engine, and how far its vectors may be from those of this one.
 
         Args:
             info: what `client.get_collection(name)` returns.
+            strict: raise where it was begun with another engine, or does not say with which.
 
         Raises:
             InputError: a vector that is not there, or is of another size, distance or kind; or vectors of another
-                model, by the fingerprints of `collection()`, where they were stored.
+                model, by the fingerprints of `collection()`, where they were stored; or of another engine.
         """
         if not isinstance(info, models.CollectionInfo):
             raise InputError(
@@ -143,9 +154,9 @@ class QdrantEncoder:
                 "encoder.check(client.get_collection(name))"
             )
         check_vectors(info, self._vectors_config(), [n for n, head in self._heads.items() if head == "sparse"])
-        stored = (getattr(info.config, "metadata", None) or {}).get(METADATA)
-        if stored:
-            check_fingerprints(stored, self.fingerprints)
+        metadata = getattr(info.config, "metadata", None) or {}
+        check_fingerprints(metadata.get(METADATA) or {}, self.fingerprints)
+        check_engines(metadata.get(ENGINES) or {}, self.engine_fingerprints, strict=strict)
 
     # ---- points --------------------------------------------------------------------------------------------------
 
@@ -198,11 +209,15 @@ class QdrantEncoder:
             payloads: at least as many, or None.
             window: texts that are encoded at a time.
         """
-        if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        if isinstance(texts, str | bytes):
             as_list(texts)  # raises
+        source = one_by_one(texts, "expected a text or an iterable of texts")
         check_count("window", window)
         return self._stream(
-            iter(texts), None if ids is None else iter(ids), None if payloads is None else iter(payloads), window
+            iter(source),
+            None if ids is None else iter(ids),
+            None if payloads is None else iter(payloads),
+            window,
         )
 
     def _stream(
@@ -281,6 +296,11 @@ class QdrantEncoder:
                     raise InputError(f"two vectors are called {name!r}. Give one another name: names={{{head!r}: ...}}")
                 self._heads[name] = head
         return self
+
+    def _documents(self) -> list[tuple[str, Part]]:
+        """Vectors of documents by name; a model that is open for queries alone has none."""
+        parts = (part for part in self._parts if part.model.encoder.opened_for in (None, "document"))
+        return [(name, part) for part in parts for name in part.names.values()]
 
     def _parts_of(self, names: Iterable[str]) -> list[Part]:
         return [part for part in self._parts if set(part.names.values()) & set(names)]

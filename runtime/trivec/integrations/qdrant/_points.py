@@ -8,6 +8,7 @@ import numpy as np
 from qdrant_client import models
 
 from trivec._errors import InputError
+from trivec._tokens.inputs import one_by_one
 from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec.integrations._text_model import dense_lists, sparse_rows
@@ -27,6 +28,8 @@ def described(
     for name, given in (("ids", ids), ("payloads", payloads)):
         if given is not None and len(given) != len(texts):
             raise InputError(f"got {len(given)} {name} for {len(texts)} texts. Expected as many.")
+        if given is not None:
+            one_by_one(given, f"{name} must be in the order of the texts")
     numbers: Sequence[PointId] = [uuid.uuid4() for _ in texts] if ids is None else ids
     contents: Sequence[Mapping[str, Any]] = [{"text": text} for text in texts] if payloads is None else payloads
     return [_id(row, value) for row, value in enumerate(numbers)], [_payload(*item) for item in enumerate(contents)]

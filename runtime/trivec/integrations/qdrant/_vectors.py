@@ -6,14 +6,18 @@ from typing import Any, NamedTuple, TypedDict, cast
 import numpy as np
 from qdrant_client import models
 
+from trivec._encoders.protocol import Encoder
+from trivec._engine.engine_drift import check_engine
 from trivec._errors import InputError
 from trivec._vectors.heads import Head, HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector
-from trivec.integrations._text_model import Encoder, TextModel, dense_lists, sparse_row
+from trivec.integrations._text_model import TextModel, dense_lists, sparse_row
 
 METADATA = "trivec"
 """Under which a collection holds the fingerprints of its vectors."""
+ENGINES = f"{METADATA}.engines"
+"""Under which it holds what computed the first of them."""
 _DISTANCES = {
     "cosine": models.Distance.COSINE,
     "dot": models.Distance.DOT,
@@ -68,7 +72,7 @@ def vector_params(part: Part) -> dict[str, models.VectorParams]:
     empty = part.model.of_none()
     if "dense" in part.names:
         size = cast("np.ndarray[Any, Any]", empty.dense).shape[1]
-        distance = _DISTANCES[part.model.encoder.checked_similarity()]
+        distance = _DISTANCES[part.model.encoder.similarity_fn_name]
         found[part.names["dense"]] = models.VectorParams(size=size, distance=distance)
     if "colbert" in part.names:
         found[part.names["colbert"]] = models.VectorParams(
@@ -144,6 +148,12 @@ def check_fingerprints(stored: Mapping[str, str], fingerprints: Mapping[str, str
                 f"fingerprint is {stored[name]}, and this model's is {fingerprint}. Load the same one, or create "
                 "another collection."
             )
+
+
+def check_engines(stored: Mapping[str, str], engines: Mapping[str, str], *, strict: bool) -> None:
+    """Warn, or where it is strict raise InputError, where vectors of one name were computed by another engine."""
+    for name, engine in engines.items():
+        check_engine(f"the collection's vectors {name!r}", stored.get(name), engine, strict=strict)
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - of a VectorParams

@@ -62,6 +62,25 @@ def take_dense(vectors: Vectors, name: str) -> Array:
     return rows
 
 
+class Terms(NamedTuple):
+    """Rows of terms from outside."""
+
+    rows: SparseVectors
+    """(N, V)"""
+    single: bool
+    """Whether one row came, without N."""
+
+
+def take_terms(vectors: Vectors, name: str) -> Terms:
+    """Vectors of any kind as sparse rows.
+
+    Raises:
+        InputError: what `take` raises.
+    """
+    rows, single = take(vectors, name)
+    return Terms(_as_sparse(rows, rows.shape[1], name), single)
+
+
 class Pair(NamedTuple):
     """Vectors of two sides, of one width, both dense or both sparse."""
 
@@ -112,7 +131,10 @@ def take_sparse(vectors: Vectors) -> Taken | None:
 
 def _dense(vectors: Vectors, name: str) -> Array:
     if not isinstance(vectors, list | tuple):
-        return as_array(vectors)
+        found = as_array(vectors)
+        if found.dtype != object or found.ndim != 1:
+            return found
+        vectors = list(found)  # a column of vectors, as readers of Parquet give it
     if not vectors:
         return np.zeros((0, 0), dtype=np.float32)
     try:

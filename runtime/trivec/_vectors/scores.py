@@ -1,13 +1,12 @@
-"""Similarities of all pairs of vectors, and of vectors side by side."""
+"""Similarities of all pairs of vectors, and of vectors side by side: those of `trivec.util` and of encoders."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from trivec._errors import InputError
-from trivec._vectors.similarity import similarity, similarity_pairwise
-from trivec._vectors.sparse import SparseVectors
-from trivec.util._inputs import (
+from trivec._vectors.rows import (
     EPSILON,
     Array,
     Pair,
@@ -19,13 +18,17 @@ from trivec.util._inputs import (
     unit,
     work_type,
 )
+from trivec._vectors.similarity import similarity, similarity_pairwise
+from trivec._vectors.sparse import SparseVectors
+from trivec._vectors.torch_tensors import tensors_for_tensors
 
 SPARSE_ROWS = 64  # rows of a vocabulary's width that are made dense at once, where no sparse form exists
 _CACHED = 1 << 17  # numbers of a block that a core works on several times in a row
+_CALLED = ("a", "b")
 _CLOSE = 1e-6  # below this part of |a|^2 + |b|^2, |a|^2 + |b|^2 - 2ab is mostly rounding
 
 
-def cos_sim(a: Vectors, b: Vectors) -> Array:
+def cos_sim(a: Vectors, b: Vectors) -> Any:  # noqa: ANN401
     """Cosine of the angle between a[i] and b[j], for all pairs.
 
     a . b / (max(|a|, 1e-12) max(|b|, 1e-12)), as sentence_transformers.util.cos_sim 6.2; 0 where one is all zeros.
@@ -35,37 +38,38 @@ def cos_sim(a: Vectors, b: Vectors) -> Array:
         b: (M, D) or (D,).
 
     Returns:
-        (N, M) float32; float64 where float64 or integers of 32 bits or more came.
+        (N, M) float32; float64 where float64 or integers of 32 bits or more came. A torch tensor where a or b is one,
+        or a list of them, without a gradient.
 
     Raises:
         InputError: no vectors, other widths, or a number that is not finite (its row is named).
     """
-    return _all_pairs("cosine", a, b)
+    return all_pairs("cosine", a, b)
 
 
-def dot_score(a: Vectors, b: Vectors) -> Array:
+def dot_score(a: Vectors, b: Vectors) -> Any:  # noqa: ANN401
     """Dot product of a[i] and b[j], for all pairs. Arguments, result and errors are those of `cos_sim`."""
-    return _all_pairs("dot", a, b)
+    return all_pairs("dot", a, b)
 
 
-def euclidean_sim(a: Vectors, b: Vectors) -> Array:
+def euclidean_sim(a: Vectors, b: Vectors) -> Any:  # noqa: ANN401
     """-|a[i] - b[j]|, the negative Euclidean distance, for all pairs, as sentence_transformers.util.euclidean_sim 6.2.
 
     |a|^2 + |b|^2 - 2ab in float64, and from the differences where the two are so close that this would cancel; the
     reference does the former in float32. Arguments, result and errors are those of `cos_sim`.
     """
-    return _all_pairs("euclidean", a, b)
+    return all_pairs("euclidean", a, b)
 
 
-def manhattan_sim(a: Vectors, b: Vectors) -> Array:
+def manhattan_sim(a: Vectors, b: Vectors) -> Any:  # noqa: ANN401
     """Negative sum of the absolute differences of a[i] and b[j], for all pairs.
 
     As sentence_transformers.util.manhattan_sim 6.2. Arguments, result and errors are those of `cos_sim`.
     """
-    return _all_pairs("manhattan", a, b)
+    return all_pairs("manhattan", a, b)
 
 
-def pairwise_cos_sim(a: Vectors, b: Vectors) -> Array:
+def pairwise_cos_sim(a: Vectors, b: Vectors) -> Any:  # noqa: ANN401
     """Cosine of the angle between a[i] and b[i].
 
     Args:
@@ -74,34 +78,36 @@ def pairwise_cos_sim(a: Vectors, b: Vectors) -> Array:
 
     Returns:
         (N,) float32, each computed in float64 and rounded once; float64 where float64 or integers of 32 bits or more
-        came. Of (D,) and (D,) a single number.
+        came. Of (D,) and (D,) a single number. A torch tensor where a or b is one, or a list of them.
 
     Raises:
         InputError: no vectors, other widths or numbers of rows, or a number that is not finite (its row is named).
     """
-    return _side_by_side("cosine", a, b)
+    return side_by_side("cosine", a, b)
 
 
-def pairwise_dot_score(a: Vectors, b: Vectors) -> Array:
+def pairwise_dot_score(a: Vectors, b: Vectors) -> Any:  # noqa: ANN401
     """Dot product of a[i] and b[i]. Arguments, result and errors are those of `pairwise_cos_sim`."""
-    return _side_by_side("dot", a, b)
+    return side_by_side("dot", a, b)
 
 
-def pairwise_euclidean_sim(a: Vectors, b: Vectors) -> Array:
+def pairwise_euclidean_sim(a: Vectors, b: Vectors) -> Any:  # noqa: ANN401
     """-|a[i] - b[i]|. Arguments, result and errors are those of `pairwise_cos_sim`."""
-    return _side_by_side("euclidean", a, b)
+    return side_by_side("euclidean", a, b)
 
 
-def pairwise_manhattan_sim(a: Vectors, b: Vectors) -> Array:
+def pairwise_manhattan_sim(a: Vectors, b: Vectors) -> Any:  # noqa: ANN401
     """-sum(|a[i] - b[i]|). Arguments, result and errors are those of `pairwise_cos_sim`."""
-    return _side_by_side("manhattan", a, b)
+    return side_by_side("manhattan", a, b)
 
 
 # ---- all pairs -------------------------------------------------------------------------------------------------------
 
 
-def _all_pairs(name: str, a: Vectors, b: Vectors) -> Array:
-    left, right, _ = take_pair(a, b, ("a", "b"))
+@tensors_for_tensors
+def all_pairs(name: str, a: Vectors, b: Vectors, called: tuple[str, str] = _CALLED) -> Array:
+    """`cos_sim` and its like by the name of the similarity; messages call both sides by theirs."""
+    left, right, _ = take_pair(a, b, called)
     if isinstance(left, SparseVectors) or isinstance(right, SparseVectors):
         return _sparse_pairs(name, left, right)
     dtype = work_type(left, right)
@@ -109,9 +115,9 @@ def _all_pairs(name: str, a: Vectors, b: Vectors) -> Array:
     inner = np.dtype(np.float64) if name == "euclidean" else dtype
     most = 1024 if name == "euclidean" else None  # whose (B, B) temporaries are bounded as well
     for rows in slices(len(left), left.shape[1] * inner.itemsize, most):
-        one = _ready(name, block_of(left, rows, inner), "a", rows.start)
+        one = _ready(name, block_of(left, rows, inner), called[0], rows.start)
         for columns in slices(len(right), right.shape[1] * inner.itemsize, most):
-            other = _ready(name, block_of(right, columns, inner), "b", columns.start)
+            other = _ready(name, block_of(right, columns, inner), called[1], columns.start)
             _INTO[name](one, other, result[rows, columns])
     return result
 
@@ -173,23 +179,25 @@ def _sparse_pairs(name: str, a: Array | SparseVectors, b: Array | SparseVectors)
 # ---- side by side ----------------------------------------------------------------------------------------------------
 
 
-def _side_by_side(name: str, a: Vectors, b: Vectors) -> Array:
-    pair = take_pair(a, b, ("a", "b"))
+@tensors_for_tensors
+def side_by_side(name: str, a: Vectors, b: Vectors, called: tuple[str, str] = _CALLED) -> Array:
+    """`pairwise_cos_sim` and its like by the name of the similarity."""
+    pair = take_pair(a, b, called)
     left, right = pair.a, pair.b
     if len(left) != len(right) and 1 not in (len(left), len(right)):
         raise InputError(
-            f"row i is compared with row i, but a has {len(left)} rows and b has {len(right)}. For all pairs type: "
-            f"{_NAMES[name]}(a, b)"
+            f"row i is compared with row i, but {called[0]} has {len(left)} rows and {called[1]} has {len(right)}. "
+            f"For all pairs type: {_NAMES[name] if called == _CALLED else 'encoder.similarity'}({', '.join(called)})"
         )
     count = len(right) if len(left) == 1 else len(left)
     if isinstance(left, SparseVectors) and isinstance(right, SparseVectors):
         everywhere = np.zeros(count, dtype=np.int64)
         one, other = (side if len(side) == count else side[everywhere] for side in (left, right))
         return _shaped(similarity_pairwise(name, one, other), pair)
-    return _shaped(_dense_side_by_side(name, np.asarray(left), np.asarray(right), count), pair)
+    return _shaped(_dense_side_by_side(name, np.asarray(left), np.asarray(right), count, called), pair)
 
 
-def _dense_side_by_side(name: str, a: Array, b: Array, count: int) -> Array:
+def _dense_side_by_side(name: str, a: Array, b: Array, count: int, called: tuple[str, str]) -> Array:
     result = np.empty(count, dtype=work_type(a, b))
     for some in slices(count, 8 * a.shape[1]):
         one, other = (
@@ -197,7 +205,7 @@ def _dense_side_by_side(name: str, a: Array, b: Array, count: int) -> Array:
         )
         sizes = [
             np.sqrt(squares(rows, side, some.start if len(source) == count else 0, result.dtype))
-            for rows, side, source in ((one, "a", a), (other, "b", b))
+            for rows, side, source in ((one, called[0], a), (other, called[1], b))
         ]
         if name == "cosine":
             found = np.einsum("nd,nd->n", *np.broadcast_arrays(one, other))

@@ -1,0 +1,35 @@
+"""Would a graph pass its gate? Asked before it is written, where another one could be made."""
+
+from collections.abc import Mapping
+
+import onnx
+
+from trivec._gate.checks import figures_by_head
+from trivec._gate.figures import HEADS, failures
+from trivec._vectors.arrays import Floats
+from trivec_export._draft import Draft
+from trivec_export._graph.run import GraphSession
+from trivec_export._reference.taken import pipeline_of
+from trivec_export._reference.torch_vectors import vectors
+
+
+def is_faithful(graph: onnx.ModelProto, *, part: Draft, arrays: Mapping[str, Floats], precision: str) -> bool:
+    """Whether a graph keeps a precision's bounds on the verification texts, all routes and heads of a draft.
+
+    What it gives does not pass the runtime here: the gate of the folder that is written comes after.
+
+    Args:
+        graph: of a variant, with the outputs of the draft's.
+        part: with the reference's vectors.
+        arrays: weights of the steps after pooling.
+        precision: whose bounds count.
+    """
+    session = GraphSession(graph)
+    kinds = [text.kind for text in part.verification.texts]
+    for name, reference in part.reference.items():
+        pipeline = pipeline_of(part.encoder, session, graph.graph.output[0].name, part.routes[name], arrays)
+        found, _ = vectors(pipeline, part.verification.ids)
+        heads = figures_by_head(found, [found], 1, reference, kinds)
+        if any(failures(figures, HEADS[head][precision]) for head, figures in heads.items()):
+            return False
+    return True

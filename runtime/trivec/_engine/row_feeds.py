@@ -1,0 +1,93 @@
+"""What graphs of rows are fed: the inputs of texts of one length, cut and padded where a graph has a fixed shape."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from trivec._errors import ModelFormatError
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+# What a text graph may ask for beside input_ids; a row has no padding and one segment.
+_EXTRA_INPUTS = ("attention_mask", "token_type_ids", "position_ids")
+
+
+def check_inputs(inputs: Sequence[str], graph: Path) -> None:
+    """Raise ModelFormatError where a graph asks for more than a text."""
+    past = [name for name in inputs if name.startswith("past_key")]
+    if past:
+        raise ModelFormatError(
+            f"{graph} reads past_key_values ({len(past)} inputs, such as {past[0]}): it writes texts token by token, "
+            "and the whole of a text has no past. Export the model with: trivec export"
+        )
+    unknown = [name for name in inputs if name != "input_ids" and name not in _EXTRA_INPUTS]
+    if unknown or "input_ids" not in inputs:
+        raise ModelFormatError(
+            f"{graph} has the inputs {list(inputs)}; a text encoder has input_ids and at most "
+            f"{', '.join(_EXTRA_INPUTS)}. Export the model with: trivec export"
+        )
+
+
+def feed(name: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """One graph input (B, S) for rows without padding."""
+    if name == "input_ids":
+        return ids
+    if name == "position_ids":
+        return np.broadcast_to(np.arange(ids.shape[1], dtype=np.int64), ids.shape).copy()
+    return np.full_like(ids, 1 if name == "attention_mask" else 0)
+
+
+class FixedShape(NamedTuple):
+    """The shape (B, S) that a graph reads; None where it reads any."""
+
+    rows: int | None
+    tokens: int | None
+
+
+def fixed_shape(shapes: Mapping[str, Sequence[int | str | None]], graph: Path) -> FixedShape | None:
+    """What a graph's inputs fix; None where they fix nothing.
+
+    Raises:
+        ModelFormatError: the number of tokens is fixed, and there is no mask for what fewer are padded with.
+    """
+    shape = shapes.get("input_ids", ())
+    if len(shape) != 2:
+        return None
+    rows, tokens = (size if isinstance(size, int) and size > 0 else None for size in shape)
+    if tokens is not None and "attention_mask" not in shapes:
+        raise ModelFormatError(
+            f"{graph} reads texts of exactly {tokens} tokens and has no attention_mask, so others cannot be padded to "
+            "it. Export the model with: trivec export"
+        )
+    return None if rows is None and tokens is None else FixedShape(rows, tokens)
+
+
+def run_fixed(
+    run: Callable[[Mapping[str, Ids]], list[Floats]],
+    inputs: Sequence[str],
+    ids: Ids,
+    fixed: FixedShape,
+) -> list[Floats]:
+    """Run rows of equal length (B, S), S at most what is fixed, in pieces of the fixed shape; outputs as of (B, S).
+
+    Args:
+        run: one run of the graph.
+        inputs: names.
+        ids: (B, S).
+        fixed: what the graph reads.
+    """
+    count, length = ids.shape
+    rows, tokens = fixed.rows or count, fixed.tokens or length
+    padded = np.zeros((-(-count // rows) * rows, tokens), dtype=ids.dtype)  # (B', S'), whole pieces
+    padded[:count, :length], padded[count:, :length] = ids, ids[-1]
+    pieces: list[list[npt.NDArray[Any]]] = []
+    for start in range(0, len(padded), rows):
+        feeds = {name: feed(name, padded[start : start + rows]) for name in inputs}
+        if "attention_mask" in feeds:
+            feeds["attention_mask"][:, length:] = 0
+        pieces.append(run(feeds))
+    whole = [np.concatenate(arrays)[:count] for arrays in zip(*pieces, strict=True)]
+    return [array[:, :length] if array.ndim == 3 else array for array in whole]  # of tokens (B, S, H), of texts (B, D)

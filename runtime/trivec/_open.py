@@ -1,0 +1,53 @@
+"""A name to an encoder: a local model's, or a hosted one's as "provider:model"."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from trivec._encoders.protocol import Encoder
+from trivec._errors import InputError
+from trivec._load import load
+
+_HOSTED = re.compile(r"[a-z]{2,}:(?!//)")  # no drive of Windows, no address
+
+
+def is_hosted(name: object) -> bool:
+    """Whether a name is a hosted model's, such as "voyage:voyage-4", and no folder's."""
+    return isinstance(name, str) and _HOSTED.match(name) is not None and not Path(name).exists()
+
+
+def open_encoder(name: str | os.PathLike[str], **options: Any) -> Encoder:  # noqa: ANN401 - of `load`, or of `open`
+    """What `trivec.load` or `trivec.hosted.open` makes of a name.
+
+    Args:
+        name: a folder, a name on the Hub, or "provider:model".
+        options: of the one or the other. Those of `load` are left out for a hosted model where they ask for nothing.
+
+    Raises:
+        InputError: an option that a hosted model does not have. Whatever the two raise.
+    """
+    if not isinstance(name, str) or not is_hosted(name):
+        encoder: Encoder = load(name, **options)
+        return encoder
+    from trivec import hosted
+
+    known = hosted_options()
+    said = {o: v for o, v in options.items() if o in known or (v is not None and v is not False and v != "auto")}
+    precision = said.pop("precision", None)
+    for option, value in said.items():
+        if option not in known:
+            shown = option if option == "token" else f"{option}={value!r}"
+            raise InputError(f"{shown}: a hosted model runs at its service. Options of {name!r}: {', '.join(known)}.")
+    found = hosted.open(name, **said)
+    if precision not in (None, found.precision):
+        found.close()
+        raise InputError(f"precision={precision!r}: variants are of local models; {name!r} gives {found.precision}.")
+    return found
+
+
+def hosted_options() -> tuple[str, ...]:
+    """The options of `trivec.hosted.open`."""
+    from trivec import hosted
+
+    return tuple(hosted.open.__kwdefaults__ or ())

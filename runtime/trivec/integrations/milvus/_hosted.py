@@ -10,13 +10,17 @@ import numpy as np
 from trivec._encoders.calls import Side
 from trivec._encoders.dense import DenseEncoder
 from trivec._errors import InputError
+from trivec._system.forks import afresh_in_children
 from trivec._vectors.arrays import Floats, normalize
 from trivec.integrations.milvus._base import LoadArguments, Vector, check_dimensions
 from trivec.integrations.milvus._dense import DenseFunction, dense_encoder
 
 NomicTask = Literal["search_document", "search_query", "clustering", "classification"]
 JinaTask = Literal["retrieval.query", "retrieval.passage", "separation", "classification", "text-matching"]
-_HOSTED = "only the hosted API has it; here the open weights run on this machine."
+_HOSTED = (
+    "only the hosted API has it; here the open weights run on this machine. For the API: from "
+    "trivec.integrations.milvus.hosted import "
+)
 
 
 class NomicEmbeddingFunction(DenseFunction):
@@ -53,7 +57,7 @@ class NomicEmbeddingFunction(DenseFunction):
         _check_task("task_type", task_type, NomicTask)
         self.model_name, self.batch_size = model_name, batch_size
         self.task_type = task_type
-        hosted = dict.fromkeys(("long_text_mode", "inference_mode", "api_key"), _HOSTED)
+        hosted = dict.fromkeys(("long_text_mode", "inference_mode", "api_key"), f"{_HOSTED}{type(self).__name__}")
         name = _published("nomic-ai", model_name)
         self.model = dense_encoder(name, device, kwargs, instead=hosted)
         self.dimensionality = check_dimensions(self.model, dimensions if dimensionality is None else dimensionality)
@@ -107,7 +111,7 @@ class JinaEmbeddingFunction(DenseFunction):
         for name, value in (("api_key", api_key), ("late_chunking", late_chunking)):
             if value:
                 shown = "..." if name == "api_key" else repr(value)
-                raise InputError(f"{name}={shown} is not taken here: {_HOSTED}")
+                raise InputError(f"{name}={shown} is not taken here: {_HOSTED}{type(self).__name__}")
         _check_task("task", task, JinaTask)
         self.model_name, self.batch_size, self.late_chunking = model_name, batch_size, late_chunking
         self.task = task
@@ -117,7 +121,8 @@ class JinaEmbeddingFunction(DenseFunction):
             "arguments": kwargs,
         }
         self._models: dict[str, DenseEncoder] = {}
-        self._lock = threading.Lock()
+        self.start_afresh()
+        afresh_in_children(self)
         self._truncate_dim: int | None = None
         self.model = self._of(task)
         self._truncate_dim = None if dimensions is None else check_dimensions(self.model, dimensions)
@@ -131,6 +136,10 @@ class JinaEmbeddingFunction(DenseFunction):
         return list(
             model.encode(texts, prompt=prompt, batch_size=self.batch_size, normalize_embeddings=True, task=task)
         )
+
+    def start_afresh(self) -> None:
+        """In a forked child: nobody holds the lock."""
+        self._lock = threading.Lock()
 
     def _of(self, task: str) -> DenseEncoder:
         """The model with a task's adapters merged, opened when it is first asked for: each is as large as the whole."""

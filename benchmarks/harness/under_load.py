@@ -112,7 +112,7 @@ def overload(run: Run) -> Table:
         run.saturation = run.saturation or go(closed(server.url, single, 64, run.args.seconds)).rate()
         idle = go(closed(server.url, single, 1, 2)).ms(50)
         before = server.memory()
-        load = go(opened(server.url, single, 3 * run.saturation, run.args.long, most=2000))
+        load = go(opened(server.url, single, 3 * run.saturation, run.args.long, most=1000))
         memory = server.memory()
         time.sleep(2)
         again = go(closed(server.url, single, 1, 2)).ms(50)

@@ -94,7 +94,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     limit("--max-wait", _seconds, "30s", "a request that would wait longer is refused with 429", "TIME")
     limit("--timeout", _seconds, "120s", "a request that waited so long is given up", "TIME")
-    limit("--max-connections", int, 1024, "connections; more wait")
+    limit("--max-connections", int, 1024, "connections; who waits gets that of one idle for a second")
     limit("--header-timeout", _seconds, "10s", "for a request's headers", "TIME")
     limit("--body-timeout", _seconds, "30s", "for a request's body", "TIME")
     limit("--keep-alive", _seconds, "75s", "for the next request of a connection", "TIME")

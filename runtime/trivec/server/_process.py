@@ -20,6 +20,7 @@ from trivec.server._protocol import Protocol
 
 _LOG = logging.getLogger("trivec.server")
 _GRACE = 0.2  # seconds in which a request that was under way on an idle connection still gets its 503
+_SPARE = 1.0  # seconds after an answer in which a client is left its connection, though others wait for one
 _LAST = 5.0  # seconds for what is left when the time of a drain is over
 
 
@@ -129,9 +130,13 @@ class Process:
             loop.remove_reader(self._listener)
 
     def _take(self, most: int | None = None) -> None:
-        """Take those who wait, up to the limit of connections; more wait in the kernel's queue."""
+        """Take those who wait, up to the limit of connections; more wait in the kernel's queue until there is room."""
         limit = self.app.settings.max_connections if most is None else most
         loop = asyncio.get_running_loop()
+        if len(self._server.connections) + len(self._connecting) >= limit:
+            loop.remove_reader(self._listener)
+            self._make_room()
+            return
         while len(self._server.connections) + len(self._connecting) < limit:
             try:
                 connection, _ = self._listener.accept()
@@ -147,7 +152,22 @@ class Process:
             task = loop.create_task(self._connect(connection))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
-        loop.remove_reader(self._listener)
+
+    def _make_room(self) -> None:
+        """Somebody waits: end the connection that has been kept longest without a request.
+
+        One that was used a moment ago may have its next request under way, which would be lost: the client of a request
+        that is still to be answered is told instead that its connection ends with the answer.
+        """
+        connections = self._connections()
+        spare = max(connections, key=lambda connection: connection.spare_seconds, default=None)
+        if spare is not None and spare.spare_seconds >= _SPARE:
+            spare.shutdown()
+            return
+        ending = next((connection for connection in connections if connection.may_end), None)
+        if ending is not None:
+            ending.shutdown()
+        asyncio.get_running_loop().call_later(_SPARE, self._lost)
 
     async def _connect(self, connection: socket.socket) -> None:
         try:

@@ -37,6 +37,7 @@ class Protocol(HttpToolsProtocol):
         self._reads_headers = True
         self._error: ApiError | None = None
         self._is_refused = False
+        self._answered = 0.0
 
     # ---- its time ----------------------------------------------------------------------------------------------------
 
@@ -161,12 +162,28 @@ class Protocol(HttpToolsProtocol):
         if self._is_refused:
             self.transport.close()
 
+    def on_response_complete(self) -> None:
+        """Of a request's cycle."""
+        self._answered = self.loop.time()
+        super().on_response_complete()
+
     # ---- its end -----------------------------------------------------------------------------------------------------
 
     @property
     def is_idle(self) -> bool:
         """Whether no request is being read or answered."""
         return self._size == 0 and (self.cycle is None or self.cycle.response_complete)
+
+    @property
+    def spare_seconds(self) -> float:
+        """How long it has been kept for a next request; 0 before the first and during one."""
+        return self.loop.time() - self._answered if self._answered and self.is_idle else 0.0
+
+    @property
+    def may_end(self) -> bool:
+        """Whether a request is being answered whose headers can still say that the connection ends."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_started and cycle.keep_alive
 
     @property
     def is_half_read(self) -> bool:

@@ -1,6 +1,7 @@
 """A server over raw sockets: limits, deadlines, damaged requests, its end. Each is a process, as users start it."""
 
 import asyncio
+import http.client
 import json
 import os
 import re
@@ -313,6 +314,49 @@ def test_more_connections_than_allowed_wait(folders: dict[str, Path]) -> None:
         assert one_answer(third)[0] == 200
         second.close()
         third.close()
+
+
+def test_whoever_waits_gets_the_connection_that_was_kept_longest(folders: dict[str, Path]) -> None:
+    """Pools of clients keep connections for minutes, and the rest of the world would wait as long."""
+    with ServeProcess(f"tiny={folders['tiny']}", "--max-connections", "2", "--keep-alive", "600") as server:
+        first, second = server.connect(), server.connect()
+        for connection in (first, second):
+            connection.sendall(request(PATH, BODY))
+            assert one_answer(connection)[0] == 200
+        third = server.connect()
+        third.sendall(request(PATH, BODY))
+        third.settimeout(SOON)
+        assert one_answer(third)[0] == 200
+        assert until_closed(first) == b""
+        second.sendall(request(PATH, BODY))
+        assert one_answer(second)[0] == 200
+        for connection in (first, second, third):
+            connection.close()
+
+
+def test_busy_clients_are_told_that_their_connection_ends(folders: dict[str, Path]) -> None:
+    """A connection that is in use ends with an answer that says so, and no request is lost."""
+    said: list[bytes] = []
+
+    def ask_on(port: int) -> None:
+        for _ in range(20):
+            with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=SOON)) as connection:
+                for _ in range(50):
+                    connection.request("POST", PATH, json.dumps(BODY), {"Content-Type": "application/json"})
+                    answer = connection.getresponse()
+                    said.append(str(answer.status).encode())
+                    answer.read()
+                    if answer.getheader("Connection") == "close":
+                        break
+
+    with ServeProcess(f"tiny={folders['tiny']}", "--max-connections", "2") as server:
+        callers = [threading.Thread(target=ask_on, args=(server.port,)) for _ in range(6)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+    assert len(said) >= 6 * 20
+    assert set(said) == {b"200"}
 
 
 def test_what_cannot_be_opened_is_told(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ class Process:
         Raises:
             BaseException: what `load` raised.
         """
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+        for name in ("uvicorn.error", "asyncio"):  # else lines of no format, such as of each client that hangs up
+            logging.getLogger(name).setLevel(logging.ERROR)
         asyncio.run(self._run())
         if self._failure is not None:
             raise self._failure

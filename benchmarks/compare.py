@@ -12,7 +12,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ from benchmarks.harness.tables import NONE, Row, Table
 from benchmarks.harness.venvs import ROOT, SHARED, Failed
 from benchmarks.harness.worker import Contender, cold_start, encode
 
+from trivec._engine.openvino_session import has_bf16
 from trivec._tokens.tokenizer import TextTokenizer
 
 LIMIT = 256  # tokens, of every engine
@@ -78,6 +79,8 @@ class Comparison:
         self.outcomes: dict[str, Outcome] = {}
         self.figures: dict[str, float] = {}
         """What the goals are compared with, by "section / set / engine"."""
+        self.by_row: dict[str, Mapping[str, Sequence[float]]] = {}
+        """Seconds or bytes by row of the table of classes, then engine."""
         self.onnx: Path | Failed | None = None
         self.pythons: dict[str, Path | Failed] = {}
 
@@ -97,6 +100,8 @@ class Comparison:
             if name in self.args.only or (name == "dense" and "latency" in self.args.only):
                 self.place.section = name
                 run()
+        if self.by_row:
+            self.tables.append(tables.by_class(self.by_row, self.dense_contenders()))
         if self.outcomes:
             self.tables.append(tables.products(list(self.outcomes.values())))
 
@@ -129,11 +134,55 @@ class Comparison:
             Contender("FastEmbed", "fastembed", "fastembed", {"folder": str(fast)} | common, (8, 32, 256)),
             Contender(*backend, onnx_venv, {"folder": onnx} | common, (32,)),
             Contender("Optimum ORTModel", "ortmodel", onnx_venv, {"folder": onnx} | common, (32,)),
+            *self._of_openvino(minilm, onnx, common),
+            Contender(
+                "CTranslate2 int8",
+                "ctranslate2",
+                "ctranslate2",
+                {"folder": minilm, "export": str(self.work / "models/minilm-ctranslate2"), "compute": "int8"} | common,
+                (8, 32),
+                "int8",
+            ),
         ]
         for contender in every:
             if isinstance(graph, Failed) and contender.options["folder"] in (onnx, str(fast)):
                 self.place.fail(contender, graph)
         return self._wanted(every)
+
+    def _of_openvino(self, checkpoint: str, onnx: str, common: dict[str, Any]) -> list[Contender]:
+        """OpenVINO with our files, by itself and behind sentence-transformers; bf16 where this CPU has it."""
+        ours = common | {"folder": str(self.args.folder), "engine": "openvino"}
+        graph = common | {"folder": onnx, "graph": f"{onnx}/onnx/model.onnx"}
+        texts = self.work / "texts/calibration.txt"
+        texts.parent.mkdir(parents=True, exist_ok=True)
+        texts.write_text("\n".join(even_sample(short_texts(self.data), 300)), encoding="utf-8")
+        integer = {"export": str(self.work / "models/minilm-nncf.xml"), "calibration": str(texts)}
+        hints = {"fp32": "f32", "bf16": "bf16"} if has_bf16() else {"fp32": "f32"}
+        behind = "sentence-transformers-openvino", "openvino", {"folder": checkpoint} | common, (32,)
+        found = [
+            *(
+                Contender(f"trivec {p}, OpenVINO", "trivec", "trivec-openvino", ours | {"precision": p}, precision=p)
+                for p in (*hints, "int8")
+            ),
+            *(
+                Contender(f"OpenVINO {p}", "openvino", "openvino", graph | {"hint": hint}, (8, 32), p)
+                for p, hint in hints.items()
+            ),
+            Contender(
+                "OpenVINO int8",
+                "openvino",
+                "openvino",
+                graph | integer | {"hint": hints.get("bf16", "f32")},
+                (8, 32),
+                "int8",
+            ),
+            Contender("sentence-transformers OpenVINO", *behind),
+        ]
+        if "bf16" in hints:
+            options = {"folder": checkpoint, "dtype": "bfloat16"} | common
+            name, engine = "sentence-transformers bf16", "sentence-transformers"
+            found.append(Contender(name, engine, engine, options, (32,), "bf16"))
+        return found
 
     def _ours(self, folder: str, tokens: int) -> list[Contender]:
         common = {"folder": folder, "threads": self.args.threads, "tokens": tokens}
@@ -178,6 +227,7 @@ class Comparison:
             if "latency" in self.args.only:
                 blocks = contest.latency(sets["short"], self.sizes.blocks)
                 self.tables.append(tables.latency(blocks, contenders, self.place))
+                self.by_row["one text"] = {n: [float(np.median(b)) for b in found] for n, found in blocks.items()}
                 for name, found in blocks.items():
                     self.figures[f"latency / {name}"] = float(np.median(np.concatenate(found)))
 
@@ -259,6 +309,7 @@ class Comparison:
                     self.place.raw.append({"measured": "cold start", "engine": contender.name, "seconds": found})
         self.place.say("cold start: " + ", ".join(f"{n} {np.median(s):.2f}" for n, s in seconds.items()))
         self.figures |= {f"cold / {name}": float(np.median(found)) for name, found in seconds.items()}
+        self.by_row["import to first vector"] = seconds
         self.tables.append(tables.cold_start(seconds, contenders, self.place))
 
     def memory(self) -> None:
@@ -280,6 +331,7 @@ class Comparison:
             except Failed as error:
                 self.place.fail(contender, error)
         self.figures |= {f"memory / {name}": it["peak"] for name, it in found.items()}
+        self.by_row["peak memory"] = {name: [it["peak"]] for name, it in found.items()}
         self.tables.append(tables.memory(found, contenders, self.place, len(documents)))
         self.tables.append(self._quality(vectors, contenders, whole=len(documents) == len(self.data.documents)))
 
@@ -375,6 +427,8 @@ class Comparison:
     def _throughput(self, key: str, contest: Contest, texts: TextSet, note: str) -> None:
         outcome = contest.throughput(texts, self.sizes.rounds)
         self.outcomes[key] = outcome
+        if key.startswith("dense "):
+            self.by_row[key.removeprefix("dense ")] = outcome.seconds
         self.tables.append(tables.throughput(key, outcome, contest.contenders, self.place, note))
         for contender in contest.contenders:
             if contender.name in outcome.seconds:

@@ -32,7 +32,7 @@ def trivec(options: Options) -> Engine:
     """This project; a dense, sparse or hybrid folder."""
     library = importlib.import_module("trivec")
     settings = {"device": "cpu"} | {
-        key: options[key] for key in ("device", "layout", "precision", "threads") if key in options
+        key: options[key] for key in ("device", "engine", "layout", "precision", "threads") if key in options
     }
     encoder = library.load(options["folder"], **settings)
     if "tokens" in options:
@@ -73,6 +73,19 @@ def sentence_transformers(options: Options) -> Engine:
     return _of_sentence_transformer(
         library.SentenceTransformer(options["folder"], device=device, model_kwargs=settings), options
     )
+
+
+def sentence_transformers_openvino(options: Options) -> Engine:
+    """SentenceTransformer's OpenVINO backend, which exports the graph itself; with a "hint", that arithmetic."""
+    importlib.import_module("torch").set_num_threads(options["threads"])
+    library = importlib.import_module("sentence_transformers")
+    config = {"INFERENCE_NUM_THREADS": options["threads"]}
+    if "hint" in options:
+        config["INFERENCE_PRECISION_HINT"] = options["hint"]
+    model = library.SentenceTransformer(
+        options["folder"], device="cpu", backend="openvino", model_kwargs={"ov_config": config}
+    )
+    return _of_sentence_transformer(model, options)
 
 
 def sentence_transformers_onnx(options: Options) -> Engine:
@@ -129,6 +142,112 @@ def ortmodel(options: Options) -> Engine:
             pooled = (states * mask).sum(1) / mask.sum(1)  # (B, H)
             found[rows] = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
         return found
+
+    return Engine(encode, lambda text: encode([text], 1)[0], lambda found: {"dense": found})
+
+
+def openvino(options: Options) -> Engine:
+    """A graph in OpenVINO as its users write it: sorted by length, padded, mean pooling in numpy.
+
+    Many texts go through as many streams as there are threads, one text takes all threads; each is compiled when it is
+    first asked for. With "export" the graph is made int8 by NNCF first, from the texts of "calibration", and kept.
+    """
+    made = _OpenVino(options)
+    return Engine(made.many, made.one, lambda found: {"dense": found})
+
+
+class _OpenVino:
+    def __init__(self, options: Options) -> None:
+        self._np, self._library = importlib.import_module("numpy"), importlib.import_module("openvino")
+        self._options, self._core = options, self._library.Core()
+        self._tokenizer = importlib.import_module("tokenizers").Tokenizer.from_file(
+            f"{options['folder']}/tokenizer.json"
+        )
+        self._tokenizer.enable_truncation(options["tokens"])
+        self._tokenizer.enable_padding()
+        self._model = self._core.read_model(options["graph"])
+        self._inputs = {port.any_name for port in self._model.inputs}
+        if "export" in options:
+            if not Path(options["export"]).is_file():
+                self._quantize()
+            self._model = self._core.read_model(options["export"])
+        self._queue: Any = None
+        self._request: Any = None
+
+    def _quantize(self) -> None:
+        nncf = importlib.import_module("nncf")
+        lines = Path(self._options["calibration"]).read_text(encoding="utf-8").splitlines()
+        dataset = nncf.Dataset([self._feeds([text])[0] for text in lines])
+        found = nncf.quantize(self._model, dataset, model_type=nncf.ModelType.TRANSFORMER)
+        self._library.save_model(found, self._options["export"])
+
+    def _compiled(self, streams: int) -> Any:  # noqa: ANN401
+        settings = {"INFERENCE_NUM_THREADS": self._options["threads"], "NUM_STREAMS": streams}
+        settings["INFERENCE_PRECISION_HINT"] = self._options["hint"]
+        return self._core.compile_model(self._model, "CPU", settings)
+
+    def _feeds(self, texts: Sequence[str]) -> tuple[dict[str, Any], Any]:
+        """Inputs by name, and the mask, (B, S) int64."""
+        read = self._tokenizer.encode_batch(list(texts))
+        columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+        arrays = {k: self._np.array([getattr(e, v) for e in read], dtype="int64") for k, v in columns.items()}
+        return {name: arrays[name] for name in self._inputs}, arrays["attention_mask"]
+
+    def _pooled(self, states: Any, mask: Any) -> Any:  # noqa: ANN401
+        weights = mask[..., None].astype("float32")  # (B, S, 1)
+        sums = (states * weights).sum(1) / weights.sum(1)  # (B, H)
+        return sums / self._np.linalg.norm(sums, axis=1, keepdims=True)
+
+    def many(self, texts: list[str], batch: int) -> Any:  # noqa: ANN401
+        if self._queue is None:
+            streams = self._options["threads"]
+            self._queue = self._library.AsyncInferQueue(self._compiled(streams), streams)
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+        found: list[Any] = [None] * len(texts)
+
+        def keep(request: Any, told: Any) -> None:  # noqa: ANN401
+            rows, mask = told
+            for row, vector in zip(rows, self._pooled(request.get_output_tensor(0).data, mask), strict=True):
+                found[row] = vector
+
+        self._queue.set_callback(keep)
+        for start in range(0, len(order), batch or 32):
+            rows = order[start : start + (batch or 32)]
+            inputs, mask = self._feeds([texts[i] for i in rows])
+            self._queue.start_async(inputs, (rows, mask))
+        self._queue.wait_all()
+        return self._np.stack(found)
+
+    def one(self, text: str) -> Any:  # noqa: ANN401
+        if self._request is None:
+            self._request = self._compiled(1).create_infer_request()
+        inputs, mask = self._feeds([text])
+        self._request.infer(inputs)
+        return self._pooled(self._request.get_output_tensor(0).data, mask)[0]
+
+
+def ctranslate2(options: Options) -> Engine:
+    """A BERT in CTranslate2, converted from the checkpoint where it is not yet; mean pooling in numpy."""
+    np, library = importlib.import_module("numpy"), importlib.import_module("ctranslate2")
+    made = Path(options["export"])
+    if not (made / "model.bin").is_file():
+        library.converters.TransformersConverter(options["folder"]).convert(str(made), force=True)
+    tokenizer = importlib.import_module("tokenizers").Tokenizer.from_file(f"{options['folder']}/tokenizer.json")
+    tokenizer.enable_truncation(options["tokens"])
+    tokenizer.no_padding()
+    model = library.Encoder(str(made), device="cpu", compute_type=options["compute"], intra_threads=options["threads"])
+
+    def encode(texts: list[str], batch: int) -> Any:  # noqa: ANN401
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+        found: list[Any] = [None] * len(texts)
+        for start in range(0, len(order), batch or 32):
+            rows = order[start : start + (batch or 32)]
+            read = [e.ids for e in tokenizer.encode_batch([texts[i] for i in rows])]
+            states = np.array(model.forward_batch(read).last_hidden_state)  # (B, S, H)
+            for row, ids, state in zip(rows, read, states, strict=True):
+                pooled = state[: len(ids)].mean(0)  # (H,)
+                found[row] = pooled / np.linalg.norm(pooled)
+        return np.stack(found)
 
     return Engine(encode, lambda text: encode([text], 1)[0], lambda found: {"dense": found})
 
@@ -266,6 +385,9 @@ ENGINES: dict[str, Callable[[Options], Engine]] = {
     "trivec": trivec,
     "sentence-transformers": sentence_transformers,
     "sentence-transformers-onnx": sentence_transformers_onnx,
+    "sentence-transformers-openvino": sentence_transformers_openvino,
+    "openvino": openvino,
+    "ctranslate2": ctranslate2,
     "ortmodel": ortmodel,
     "fastembed": fastembed,
     "fastembed-sparse": fastembed_sparse,

@@ -31,6 +31,9 @@ _SHOWN = (
     "optimum-onnx",
     "flagembedding",
     "model2vec",
+    "openvino",
+    "nncf",
+    "ctranslate2",
 )
 
 
@@ -56,6 +59,17 @@ GOALS = (
     _less("peak RSS", "memory", "int8", "sentence-transformers", 1 / 3),
     Goal("long: share of the ceiling, trivec fp32, %", "dense long / share / trivec fp32", "", ">=", 80),
     Goal("long: share of the ceiling, trivec int8, %", "dense long / share / trivec int8", "", ">=", 62),
+    *(_faster(name, f"dense {name}", "int8", "OpenVINO int8", 1.0) for name in ("short", "long", "mixed")),
+    *(
+        Goal(
+            f"{name}: time of trivec bf16 / fp32",
+            f"dense {name} / trivec fp32 / trivec bf16, OpenVINO",
+            "",
+            "<=",
+            1 / x,
+        )
+        for name, x in (("short", 1.55), ("long", 1.75), ("mixed", 1.75))
+    ),
     _faster("SPLADE", "splade", "fp32", "SparseEncoder", 1.3),
     _faster("SPLADE", "splade", "int8", "SparseEncoder", 2.0),
     _faster("BGE-M3's shape", "bge-m3", "fp32", "FlagEmbedding", 1.3),

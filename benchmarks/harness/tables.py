@@ -191,6 +191,31 @@ def memory(
     return Table("memory", "Peak memory", note, rows)
 
 
+def by_class(found: Mapping[str, Mapping[str, Sequence[float]]], contenders: Sequence[Contender]) -> Table:
+    """The best of trivec beside the best peer, row by row, among those that are as exact.
+
+    Args:
+        found: by row ("short", "one text", ...), then engine: seconds or bytes of each round, of which less is better.
+        contenders: who took part; those whose precision is "int8" are a class, all others are another one.
+    """
+    rows: list[Row] = []
+    for called, integer in (("float: cosine at least 0.9999", False), ("int8", True)):
+        names = [c.name for c in contenders if (c.precision == "int8") is integer]
+        for what, values in found.items():
+            medians = {name: spread(values[name]).median for name in names if name in values}
+            ours = min((n for n in medians if n.startswith("trivec")), key=lambda n: medians[n], default=None)
+            peer = min((n for n in medians if not n.startswith("trivec")), key=lambda n: medians[n], default=None)
+            row: Row = {"class": called, "row": what, "trivec": ours or NONE, "best peer": peer or NONE}
+            ratio = None if ours is None or peer is None else ratios(values[ours], values[peer])
+            row |= _ratio("trivec", ratio)
+            rows.append(row | {"lost": "**yes**" if ratio is not None and ratio[0] < 1 else ""})
+    note = (
+        "`x`: how many times as fast, or as small, the best of trivec is as the best peer: the median of the ratios "
+        "within each round, and their range. Which engine is best is decided by the medians."
+    )
+    return Table("classes", "By class: the best of trivec and the best peer", note, rows)
+
+
 def products(outcomes: Sequence[Outcome]) -> Table:
     """The ceiling, shape by shape."""
     rows: list[Row] = []
@@ -224,7 +249,7 @@ def _against() -> list[str]:
 
 
 def _ratio(ours: str, found: tuple[float, float, float] | None) -> Row:
-    name, reach = f"{ours} x", "range of " + ours.removeprefix("trivec ")
+    name, reach = f"{ours} x", "range of " + ours.removeprefix("trivec ") if ours != "trivec" else "range"
     if found is None:
         return {name: NONE, reach: NONE}
     return {name: found[0], reach: f"{found[1]:.2f} to {found[2]:.2f}"}

@@ -46,6 +46,28 @@ def test_operations_are_those_of_matrix_products_counted_one_by_one() -> None:
     np.testing.assert_allclose(operations([245], Shape(6, 384, 1536)) / 245, 23.5e6, rtol=0.005)
 
 
+def test_classes_hold_the_best_of_trivec_against_the_best_peer_that_is_as_exact() -> None:
+    found = {
+        "short": {
+            "trivec fp32": [4.0, 4.0],
+            "trivec bf16, OpenVINO": [1.0, 2.0],
+            "A": [9.0, 9.0],
+            "B bf16": [1.5, 3.0],
+            "trivec int8": [0.5, 0.5],
+            "C int8": [0.4, 0.3],
+        },
+        "one text": {"trivec fp32": [1.0], "trivec int8": [0.1]},
+    }
+    names = {"trivec fp32": "fp32", "trivec bf16, OpenVINO": "bf16", "A": "fp32", "B bf16": "bf16"}
+    names |= {"trivec int8": "int8", "C int8": "int8"}
+    rows = tables.by_class(found, [_contender(*pair) for pair in names.items()]).rows
+    short, one, short8, one8 = rows
+    assert (short["trivec"], short["best peer"], short["trivec x"]) == ("trivec bf16, OpenVINO", "B bf16", 1.5)
+    assert (short8["trivec"], short8["best peer"], short8["lost"]) == ("trivec int8", "C int8", "**yes**")
+    assert short8["trivec x"] == pytest.approx(0.7)
+    assert (short["lost"], one["best peer"], one8["trivec"]) == ("", tables.NONE, "trivec int8")
+
+
 def test_ceiling_is_the_fastest_shape_of_each_round() -> None:
     rounds = [{"fp32-1-2-3": 5.0, "fp32-9-2-3": 7.0, "int8-1-2-3": 4.0}, {"fp32-1-2-3": 6.0, "int8-1-2-3": 9.0}]
     found = ceiling.best(rounds)

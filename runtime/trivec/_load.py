@@ -59,6 +59,7 @@ def load(
     layout: str = "auto",
     file_name: str | None = None,
     pooling: str | None = None,
+    engine: str = "auto",
     expect: str | None = None,
     export: bool = False,
     kind: Kind | None = None,
@@ -72,6 +73,8 @@ def load(
             folder of that name wins, then the Hub's cache, and the network is asked last.
         device: "auto", or None, takes CUDA where it really starts, else the CPU; "cpu", "cuda", "cuda:1" insist.
         precision: the variant: "fp32", "fp16", "int8". "auto" takes fp16 on CUDA and fp32 on CPU, else what there is.
+            With engine="openvino" also "bf16": computed in bf16 with the weights of fp32, where the CPU has avx512_bf16
+            or AMX.
         threads: CPU threads; None: the smallest of CPU affinity, cgroup quota and OMP_NUM_THREADS (or OMP_THREAD_LIMIT,
             MKL_NUM_THREADS, OPENBLAS_NUM_THREADS) where it is set.
         revision: branch, tag or commit on the Hub; of a folder an InputError.
@@ -101,6 +104,9 @@ def load(
         pooling: how token embeddings become one vector where there is neither manifest nor modules.json: "cls", "mean",
             "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens". None: as a 1_Pooling folder, the cached base
             model or the model card tells, else as sentence-transformers assumes, with a warning.
+        engine: what runs the graph. "auto" is "onnxruntime". "openvino", which `trivec[openvino]` brings, runs the same
+            files on the CPU; what it rounds otherwise gives it other fingerprints, so its vectors and onnxruntime's are
+            not mixed by mistake. `trivec verify MODEL --engine openvino` proves it on the machine.
         expect: "sha256:...", the digest of the model's trivec.json, which names all of its files by theirs, as
             `trivec info MODEL` prints it: another model is an IntegrityError before any graph is fetched or opened,
             here and where the encoder is unpickled. "unverified" opens a folder whose trivec.json leaves digests out,
@@ -123,8 +129,9 @@ def load(
             the `trivec export` line.
         ModelFormatError: the folder cannot be understood, or comes from a later trivec.
         IntegrityError: a file is not the one that the manifest describes, or the manifest not the one of `expect`.
-        ProviderError: the device or a provider cannot be had, or does not go with the precision.
-        MissingExtraError: onnxruntime is not installed; for a static model, safetensors.
+        ProviderError: the device or a provider cannot be had, or does not go with the precision; this CPU has no bf16.
+        MissingExtraError: onnxruntime, or the engine that was asked for, is not installed; for a static model,
+            safetensors.
         InputError: an argument is out of range, or the model is of another kind.
     """
     started = time.perf_counter()
@@ -156,6 +163,7 @@ def load(
         layout=layout,
         file_name=file_name,
         pooling=pooling,
+        engine=engine,
         expect=expect,
     )
     wanted(options)

@@ -106,6 +106,10 @@ def folders(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> 
     ("kind", "code"),
     [
         *((kind, ENCODE) for kind in ("dense", "sparse", "hybrid", "static")),
+        *(
+            (kind, ENCODE.replace("threads=1", "threads=2, engine='openvino'"))
+            for kind in ("dense", "sparse", "hybrid")
+        ),
         ("dense", POOL),
         *(("dense", code) for code in (SIMILARITY, ENCODED, VERIFY, DOCTOR, INFO)),
     ],

@@ -15,9 +15,9 @@ from trivec._cli.commands import (
     run_similarity,
     run_verify,
 )
-from trivec._cli.serve_arguments import add_serve
+from trivec._cli.serve_arguments import add_engine, add_serve
 from trivec._model.families import exported_families
-from trivec._model.manifest import POOLING_MODES, PRECISIONS
+from trivec._model.manifest import LOADED_PRECISIONS, POOLING_MODES, PRECISIONS
 from trivec._system.native_text import argument_text
 from trivec._vectors.quantize import OUTPUT_PRECISIONS
 from trivec._version import __version__
@@ -180,6 +180,7 @@ def _add_verify(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument(
         "--device", default="auto", metavar="D", help="auto, cpu, cuda or cuda:N (default: %(default)s)"
     )
+    add_engine(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: what this process may use)")
     _add_expect(parser)
     parser.set_defaults(run=run_verify)
@@ -219,7 +220,8 @@ def _add_diff(commands: "Commands[argparse.ArgumentParser]") -> None:
     _add_prompt_options(parser)
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     sides = parser.add_argument_group("how A and B are opened, each a value for both, or A's and B's: fp32,int8")
-    sides.add_argument("--precision", default="auto", metavar="P", help=f"auto, {', '.join(PRECISIONS)}")
+    sides.add_argument("--precision", default="auto", metavar="P", help=f"auto, {', '.join(LOADED_PRECISIONS)}")
+    add_engine(sides)
     sides.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or cuda:N")
     sides.add_argument("--revision", metavar="R", help="branch, tag or commit on the Hub")
     sides.add_argument("--file-name", metavar="FILE", help="graph to open, where there is no manifest to name it")
@@ -289,6 +291,7 @@ def _add_info(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument("model", metavar="MODEL", help="model folder, or name on the Hub")
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit on the Hub")
+    add_engine(parser)
     _add_expect(parser)
     _add_description_options(parser)
     parser.add_argument(
@@ -311,6 +314,7 @@ def _add_doctor(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument(
         "--providers", metavar="LIST", help="onnxruntime's providers for MODEL instead, best first, separated by commas"
     )
+    add_engine(parser)
     _add_expect(parser)
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     parser.set_defaults(run=run_doctor)
@@ -402,9 +406,13 @@ def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_load_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--precision", choices=("auto", *PRECISIONS), default="auto", help="variant to run (default: %(default)s)"
+        "--precision",
+        choices=("auto", *LOADED_PRECISIONS),
+        default="auto",
+        help="variant to run (default: %(default)s)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add_engine(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: what this process may use)")
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit on the Hub")
     _add_expect(parser)

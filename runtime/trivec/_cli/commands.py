@@ -43,7 +43,9 @@ def run_verify(args: argparse.Namespace) -> int:
     texts = None
     if args.texts is not None:
         texts = [Text("user", text) for text in open_texts(str(args.texts), args.column).read()]
-    checks = verify(args.model, device=args.device, texts=texts, threads=args.threads, expect=args.expect)
+    checks = verify(
+        args.model, device=args.device, engine=args.engine, texts=texts, threads=args.threads, expect=args.expect
+    )
     print(report(checks))
     print(engines(checks))
     return 1 if any(check.failed for check in checks) else 0
@@ -64,7 +66,9 @@ def run_compare(args: argparse.Namespace) -> int:
 def run_info(args: argparse.Namespace) -> int:
     from trivec._inspect.info import info
 
-    given = {name: getattr(args, name) for name in ("revision", "file_name", "pooling", "expect", "fingerprints")}
+    given = {
+        name: getattr(args, name) for name in ("revision", "file_name", "pooling", "expect", "engine", "fingerprints")
+    }
     print(info(args.model, **given, as_json=args.json), end="")
     return 0
 
@@ -73,7 +77,8 @@ def run_doctor(args: argparse.Namespace) -> int:
     from trivec._inspect.doctor import doctor
 
     providers = None if args.providers is None else [name.strip() for name in args.providers.split(",")]
-    return doctor(args.model, device=args.device, providers=providers, expect=args.expect, as_json=args.json)
+    options = {"device": args.device, "engine": args.engine, "providers": providers, "expect": args.expect}
+    return doctor(args.model, **options, as_json=args.json)
 
 
 def run_similarity(args: argparse.Namespace) -> int:

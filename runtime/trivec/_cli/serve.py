@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trivec.server import Settings
 
 USAGE, PORT_TAKEN = 2, 3
-_OF_A_MODEL = ("precision", "device", "threads", "providers", "default_prompt_name")
+_OF_A_MODEL = ("precision", "device", "engine", "threads", "providers", "default_prompt_name")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from trivec._cli.commands import run_serve
-from trivec._model.manifest import PRECISIONS
+from trivec._engine.devices import ENGINES
+from trivec._model.manifest import LOADED_PRECISIONS
 from trivec._system.switches import is_on
 
 _SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
@@ -29,8 +30,8 @@ def add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "models",
         metavar="MODEL",
         nargs="+",
-        help="model folder or name on the Hub, or NAME=either; NAME.precision=int8 (or .device, .threads, .providers, "
-        ".default_prompt_name) for one of several",
+        help="model folder or name on the Hub, or NAME=either; NAME.precision=int8 (or .device, .engine, .threads, "
+        ".providers, .default_prompt_name) for one of several",
     )
     _add_address(parser)
     _add_models(parser)
@@ -56,9 +57,13 @@ def _add_address(parser: argparse.ArgumentParser) -> None:
 def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alias", action="append", default=[], metavar="A=NAME", help="one more name of a model")
     parser.add_argument(
-        "--precision", choices=("auto", *PRECISIONS), default="auto", help="variant to run (default: %(default)s)"
+        "--precision",
+        choices=("auto", *LOADED_PRECISIONS),
+        default="auto",
+        help="variant to run (default: %(default)s)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add_engine(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: what this process may use)")
     parser.add_argument("--providers", metavar="LIST", help="onnxruntime's providers instead, separated by commas")
     parser.add_argument("--default-prompt-name", metavar="NAME", help="prompt of requests that name none")
@@ -67,6 +72,16 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         choices=("none", "short", "full"),
         default="short",
         help="what runs before a model is ready: short texts, or one as long as it reads (default: %(default)s)",
+    )
+
+
+def add_engine(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    """The flag that every command has that opens a model."""
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        help="what runs graphs; auto is onnxruntime (default: %(default)s)",
     )
 
 

@@ -69,7 +69,9 @@ def _common(pipeline: Pipeline, variant: str, digest: Callable[[str], str]) -> d
     """Files, tokenizer settings and pooling of a route."""
     encoder = pipeline.encoder
     graph = encoder.variants[variant].files if encoder.variants else ()
+    arithmetic = None if pipeline.session is None else pipeline.session.arithmetic
     return {
+        **({} if arithmetic is None else {"arithmetic": arithmetic}),
         **({} if encoder.template is None else {"template": asdict(encoder.template)}),
         "files": [ref.sha256 or digest(ref.path) for ref in (encoder.tokenizer, *graph)],
         "lower_case": encoder.lower_case,

@@ -40,6 +40,8 @@ class LoadOptions:
     """The graph of a model without a manifest; None: by its name."""
     pooling: str | None = None
     """Of a model without modules.json; None: as its files tell."""
+    engine: str = "auto"
+    """"auto", "onnxruntime" or "openvino"."""
     expect: str | None = None
     """The manifest's digest; "unverified": a manifest may leave digests out."""
     files: Mapping[str, HeldFile] | None = None

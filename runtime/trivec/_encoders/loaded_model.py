@@ -57,8 +57,14 @@ class LoadedModel:
 
     @property
     def precision(self) -> str:
-        """The variant that runs: "fp32", "fp16" or "int8"."""
+        """The variant that runs: "fp32", "bf16", "fp16" or "int8"."""
         return self._options.precision
+
+    @property
+    def engine(self) -> str:
+        """What runs the graph: "onnxruntime" or "openvino"; "numpy" where there is none."""
+        names = {p.session.name.lower() for p in self._open().values() if p.session is not None}
+        return next(iter(names), "numpy")
 
     @property
     def engine_fingerprint(self) -> str:
@@ -112,6 +118,7 @@ class LoadedModel:
             "expect",
         )
         found = {name: getattr(self._options, name) for name in names}
+        found["engine"] = None if self._options.engine == "auto" else self._options.engine
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in found.items() if value}
 
     def route(self, task: str | None = None) -> Pipeline:

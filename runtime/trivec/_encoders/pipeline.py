@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from trivec._engine.graph_session import GraphSession
 from trivec._engine.mixed_feeds import POOLED, run_mixed
-from trivec._engine.session import Session
 from trivec._errors import InputError, ModelFormatError
 from trivec._model.manifest import ROWS, EncoderSpec, Multi, Pooling, Sparse, Step
 from trivec._pooling.dense import apply_steps, pool_weights
@@ -33,7 +33,7 @@ class Pipeline:
 
     encoder: EncoderSpec
     tokenizer: TokenReader
-    session: Session | None
+    session: GraphSession | None
     """None for a route that needs no graph: a table of weights."""
     output: str
     pooling: Pooling | None

@@ -11,6 +11,9 @@ from trivec._model.manifest import PADDED, ROWS
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 KINDS = {"cpu": CPU, "cuda": CUDA}
 """The provider behind each kind that `device=` names."""
+ENGINES = ("auto", "onnxruntime", "openvino")
+"""What `engine=` takes; "auto" is onnxruntime."""
+OPENVINO, BF16 = "openvino", "bf16"
 HEAVY = frozenset(
     {
         *("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "TransposeMatMul", "MatMulInteger", "MatMulIntegerToFloat"),

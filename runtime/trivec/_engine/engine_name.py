@@ -1,6 +1,7 @@
 """What runs a graph, in words: equal names and an equal model give equal bits.
 
     onnxruntime 1.32.0, CPUExecutionProvider, rows, numpy 2.4.6, x86_64 fma avx2 avx512f avx512_vnni
+    OpenVINO 2026.4.1, CPU bf16, rows, numpy 2.4.6, x86_64 fma avx2 avx512f avx512_vnni avx512_bf16
 
 An engine's version decides which kernels there are, the processor which of them run, and they round differently. What
 pools and finishes vectors is numpy, whose own kernels and BLAS go by version and processor as well. The number of
@@ -24,6 +25,11 @@ _PLACES = ("device_id", "gpu_mem_limit", "arena_extend_strategy")
 def numpy_name() -> str:
     """The engine of what numpy computes alone, such as static models."""
     return f"numpy {np.__version__}, {this_kernel_class()}"
+
+
+def openvino_name(version: str, arithmetic: str) -> str:
+    """The engine of a graph in OpenVINO, which computes what is float32 in the graph in "f32" or "bf16"."""
+    return f"OpenVINO {version}, CPU {arithmetic}, rows, {numpy_name()}"
 
 
 def session_name(

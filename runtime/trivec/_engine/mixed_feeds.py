@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trivec._engine.graph_session import GraphSession
 from trivec._engine.memory import within
-from trivec._engine.session import Session, run_error
 from trivec._errors import ModelFormatError
 from trivec._model.manifest import PACKED
 from trivec._tokens.batch import Batch
@@ -82,7 +82,7 @@ def _padded(batch: Batch, weights: Floats, limit: int | None) -> dict[str, npt.N
 
 
 def run_mixed(
-    session: Session, batch: Batch, wanted: Mapping[str, bool], weights: Floats | None, limit: int | None
+    session: GraphSession, batch: Batch, wanted: Mapping[str, bool], weights: Floats | None, limit: int | None
 ) -> dict[str, Floats]:
     """Run texts of any lengths once, or in parts where memory runs out.
 
@@ -113,7 +113,7 @@ def run_mixed(
         ]
 
     def failure(error: Exception, some: slice) -> Exception:
-        return run_error(error, some.stop - some.start, int(lengths[some].max()), session.device)
+        return session.run_error(error, some.stop - some.start, int(lengths[some].max()))
 
     return dict(zip(wanted, within(session.budget, [int(size) for size in held], run, failure), strict=True))
 

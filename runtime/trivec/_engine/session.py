@@ -1,36 +1,33 @@
-"""One open ONNX graph on one device. The only module that imports onnxruntime."""
+"""A graph in onnxruntime, on one device. The only module that imports onnxruntime."""
 
 import os
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from trivec._engine.devices import CPU, CUDA, KINDS, Device, Engine, Provider, check_providers, providers_of, shares
 from trivec._engine.engine_name import session_name
+from trivec._engine.graph_session import GraphSession
 from trivec._engine.io_binding import BoundSession
-from trivec._engine.memory import Budget, is_memory_error, within
+from trivec._engine.memory import Budget
 from trivec._engine.open_session import Wanted, assigned_nodes, open_session
 from trivec._engine.provider_probe import probe
-from trivec._engine.row_feeds import check_inputs, feed, fixed_shape, run_fixed
+from trivec._engine.row_feeds import check_inputs, fixed_shape
 from trivec._errors import MissingExtraError, ProviderError
 from trivec._model.held_file import HeldFile
 from trivec._model.manifest import ROWS
-from trivec._system.background import Background, Job, is_ending
+from trivec._system.background import Background
 from trivec._system.forks import afresh_in_children, never_freed
 
 INSTALL = 'pip install "trivec[cpu]"   (or "trivec[gpu]" on a machine with an NVIDIA GPU)'
 TELEMETRY = "ORT_DISABLE_TELEMETRY"  # what onnxruntime reads where it is imported
 _SMALL = 1 << 28
-_BATCHES_AHEAD = 2  # batches that the host prepares or finishes while the device runs
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 Floats = npt.NDArray[np.float32]
 
 
@@ -59,11 +56,13 @@ def probe_providers() -> dict[str, str]:
     return probe(_onnxruntime())
 
 
-class Session:
-    """An open graph: token ids in, float32 arrays out. Any number of threads may run it.
+class Session(GraphSession):
+    """A graph that onnxruntime runs.
 
     A forked child opens the graph anew at its first run, from the same files: onnxruntime's threads stay behind.
     """
+
+    name = "onnxruntime"
 
     def __init__(
         self,
@@ -106,24 +105,17 @@ class Session:
         self._files = [file if isinstance(file, HeldFile) else HeldFile(file) for file in files]
         self._binds = bound = device.kind == "cuda" if bind is None else bind
         self._open()
-        self.device, self.layout = device, layout
         small = sum(file.size for file in self._files) < _SMALL
-        self.lanes = threads if device.kind == "cpu" and small and not bound else 1
-        """Runs that are worth having side by side, each with one thread, in place of one run with all of them."""
-        self.ahead = _BATCHES_AHEAD if bound else 1
-        """Batches that are worth having under way: while the device runs one, the host works on another."""
-        self.budget = budget or Budget()
-        """Tokens that a run may hold, once memory has run out."""
+        super().__init__(
+            device, layout, budget, threads if device.kind == "cpu" and small and not bound else 1, bound=bound
+        )
         self._lock = threading.Lock()
-        self._lanes = Background(self.lanes, "trivec-lane")
-        self._hosts = Background(self.ahead, "trivec-host")
         self._worker = Background(1, "trivec-device")
         self._partial = _onnxruntime().RunOptions()
         self._partial.only_execute_path_to_fetches = True
         self._dtypes = {i.name: _dtype(i.type) for i in self._session.get_inputs()}
         self.inputs = tuple(self._dtypes)
         self.outputs = {o.name: _width(o.shape) for o in self._session.get_outputs()}
-        self._fixed = None
         if layout == ROWS:
             check_inputs(self.inputs, self._files[0].path)
             self._fixed = fixed_shape({i.name: i.shape for i in self._session.get_inputs()}, self._files[0].path)
@@ -179,32 +171,23 @@ class Session:
         return session_name(ort.__version__, self.providers, providers, wanted.device, wanted.layout, cuda)
 
     @property
+    def arithmetic(self) -> None:
+        """Files say all that a fingerprint needs."""
+        return
+
+    @property
     def shares(self) -> dict[str, int]:
         """Nodes of the graph by the provider that runs them; empty where this onnxruntime does not tell."""
         return shares(self._assigned or assigned_nodes(self._session or self._reopened()))
-
-    @property
-    def tokens(self) -> int | None:
-        """Tokens of a text that the graph is fixed to; None: it takes any number."""
-        return None if self._fixed is None else self._fixed.tokens
 
     def end_profiling(self) -> list[Path]:
         """End the profiles that `profile` has begun, of this session and of its lanes; their files."""
         sessions = [self, *([] if self._narrow is None else [self._narrow])]
         return [Path(each._session.end_profiling()) for each in sessions if each._wanted.profile is not None]
 
-    # ---- several batches ---------------------------------------------------------------------------------------------
+    # ---- runs --------------------------------------------------------------------------------------------------------
 
-    def side_by_side(self, work: Callable[["Session", Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """`work(session, item)` of each item, in order, as many at a time as there are lanes.
-
-        Threads that share the operators of one run wait for each other at the end of each operator, 60 times a layer;
-        runs of one thread each do not. They take a session of their own, opened at the first need, since a session has
-        one number of threads for all its runs; it shares what is mapped of the weights, not what onnxruntime packs.
-        At the interpreter's end, where no thread can be had, this session runs one item after the other.
-        """
-        if is_ending():
-            return map(partial(work, self), items)
+    def _narrowed(self) -> "Session":
         with self._lock:
             if self._narrow is None:
                 given = self._wanted
@@ -212,68 +195,10 @@ class Session:
                 # onnxruntime adds the second to a profile's name: one of the same beginning could be written over
                 profile = None if given.profile is None else given.profile.with_name(f"{given.profile.name}-lanes")
                 self._narrow = narrow(layout=self.layout, budget=self.budget, profile=profile, options=given.options)
-            narrow_session = self._narrow
-        return self._lanes.map(partial(work, narrow_session), items)
-
-    def overlapped(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
-        """`work(item)` of each item, in order; while one is on the device, the next is made ready.
-
-        On the device itself there is one at a time (`run_feeds` has one thread), so its memory is that of one run.
-        """
-        waiting: deque[Job[Result]] = deque()
-        try:
-            for item in items:
-                waiting.append(self._hosts.submit(work, item))
-                if len(waiting) > self.ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for job in waiting:
-                job.cancel()
-
-    # ---- runs --------------------------------------------------------------------------------------------------------
-
-    def run(self, ids: npt.NDArray[np.int64], output: str) -> Floats:
-        """Run rows of equal length: ids (B, S) to the output (B, S, H) or (B, D), float32."""
-        return self.run_all(ids, (output,))[0]
-
-    def run_all(self, ids: npt.NDArray[np.int64], outputs: Sequence[str]) -> list[Floats]:
-        """Run rows of equal length (B, S), to several outputs; what only other outputs need is not computed.
-
-        Where memory runs out, the rows run in two, and this session's runs are smaller from then on.
-
-        Raises:
-            ProviderError: onnxruntime cannot run them, or not even half of them.
-        """
-        if len(ids) == 1:  # one text cannot be cut
-            try:
-                if self._fixed is None:
-                    return self.run_feeds({name: feed(name, ids) for name in self.inputs}, outputs)
-                return self._run_rows(ids, outputs)
-            except Exception as error:
-                raise run_error(error, 1, ids.shape[1], self.device) from error
-
-        def run(rows: slice) -> list[Floats]:
-            return self._run_rows(ids[rows], outputs)
-
-        def failure(error: Exception, rows: slice) -> ProviderError:
-            return run_error(error, rows.stop - rows.start, ids.shape[1], self.device)
-
-        return within(self.budget, [ids.shape[1]] * len(ids), run, failure)
-
-    def _run_rows(self, ids: npt.NDArray[np.int64], outputs: Sequence[str]) -> list[Floats]:
-        if self._fixed is None:
-            return self.run_feeds({name: feed(name, ids) for name in self.inputs}, outputs)
-        return run_fixed(lambda feeds: self.run_feeds(feeds, outputs), self.inputs, ids, self._fixed)
+            return self._narrow
 
     def run_feeds(self, feeds: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str]) -> list[Floats]:
-        """Run a graph of any layout once, in float32 out; onnxruntime's errors come as they are (see `run_error`).
-
-        Args:
-            feeds: every input of the graph, by name.
-            outputs: names; what only other outputs need is not computed.
-        """
+        """See `GraphSession.run_feeds`."""
         session = self._session or self._reopened()
         typed = {name: feeds[name].astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
         if self._bound is None:
@@ -288,23 +213,6 @@ class Session:
     ) -> list[npt.NDArray[Any]]:
         with self._device_lock:  # waits for nobody but at the interpreter's end, where callers run it themselves
             return bound.run(feeds, outputs)
-
-
-def run_error(error: Exception, texts: int, tokens: int, device: Device) -> ProviderError:
-    """What to raise where a run of so many texts, the longest of so many tokens, failed."""
-    place = "" if device.kind == "cpu" else f" on {device}"
-    reason = " ".join(str(error).split()).rstrip(".")
-    failed = f"onnxruntime cannot run {texts} texts of {tokens} tokens{place}: {reason}."
-    if not is_memory_error(error):
-        return ProviderError(f"{failed} Where the model has fewer positions, pass a smaller max_seq_length.")
-    ways = ["pass a smaller batch_size to encode"] if texts > 1 else []
-    ways.append(f"set encoder.max_seq_length below {tokens}")
-    if device.kind == "cuda":
-        ways.append(
-            "free what other processes hold (nvidia-smi shows them), or raise gpu_mem_limit where you gave one: "
-            f'load(..., providers=[("{CUDA}", {{"gpu_mem_limit": BYTES}})])'
-        )
-    return ProviderError(f"{failed} Memory ran out, and these are as few texts as are tried. {'; or '.join(ways)}.")
 
 
 def _onnxruntime() -> Engine:

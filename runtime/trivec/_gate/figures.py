@@ -34,6 +34,7 @@ class Bounds:
 
 BOUNDS = {
     "fp32": Bounds(cosine_min=0.99999),
+    "bf16": Bounds(cosine_min=0.9995),
     "fp16": Bounds(cosine_min=0.9995),
     "int8": Bounds(cosine_min=0.97, cosine_mean=0.995, top10_overlap=0.9),
 }
@@ -41,11 +42,13 @@ BOUNDS = {
 # vector, and ranking takes it better (nDCG of a SPLADE model is measured in benchmarks/sparse.py).
 SPARSE_BOUNDS = {
     "fp32": Bounds(cosine_min=0.99999, terms_overlap=0.999, max_diff=1e-4),
+    "bf16": Bounds(cosine_min=0.999, terms_overlap=0.95),
     "fp16": Bounds(cosine_min=0.999, terms_overlap=0.98),
     "int8": Bounds(cosine_min=0.9, cosine_mean=0.98, terms_overlap=0.9),
 }
 COLBERT_BOUNDS = {
     "fp32": Bounds(cosine_min=0.99999, max_diff=1e-4),
+    "bf16": Bounds(cosine_min=0.9995),
     "fp16": Bounds(cosine_min=0.9995),
     "int8": Bounds(cosine_min=0.95, cosine_mean=0.985),
 }

@@ -11,13 +11,15 @@ from typing import Any
 from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.text_encoder import TextEncoder
 from trivec._engine.approvals import approve
-from trivec._engine.devices import Device, parse_device
+from trivec._engine.devices import BF16, OPENVINO, Device, parse_device
 from trivec._engine.engine_drift import tolerance
+from trivec._engine.openvino_session import has_bf16
 from trivec._engine.session import available_devices
 from trivec._errors import InputError, IntegrityError, ModelFormatError, ModelNotFoundError
 from trivec._gate.checks import Check, check_route
 from trivec._gate.figures import HEADS, Bounds
 from trivec._gate.texts import Text, verification_texts
+from trivec._loading.choice import wanted, with_bf16
 from trivec._loading.open_model import open_model
 from trivec._model import manifest_file
 from trivec._model.find import find
@@ -29,12 +31,15 @@ from trivec._model.static_model import static_spec
 from trivec._system.atomic import write_at_once
 
 logger = logging.getLogger("trivec")
+_STEP = 0.05
+"""What a text's numbers may move by in company in OpenVINO's bf16 and int8."""
 
 
 def verify(
     name_or_folder: str | os.PathLike[str],
     *,
     device: str = "auto",
+    engine: str = "auto",
     texts: Sequence[Text] | None = None,
     threads: int | None = None,
     expect: str | None = None,
@@ -49,6 +54,8 @@ def verify(
     Args:
         name_or_folder: a model folder, or a repository on the Hub; it needs its fp32 variant.
         device: "auto", "cpu", "cuda", "cuda:1".
+        engine: as in `load`. With "openvino" its fp32, bf16 (where the CPU has it) and int8 are compared with
+            onnxruntime's fp32.
         texts: other texts than the shipped ones.
         threads: CPU threads.
         expect: as in `load`.
@@ -61,24 +68,28 @@ def verify(
         ModelNotFoundError: there is no such model, or it has no fp32 variant.
         ModelFormatError: it has no manifest, or one without digests.
         IntegrityError: a file is not the one that the manifest describes, or the manifest not the one of `expect`.
-        InputError: there are fewer than two texts.
+        InputError: there are fewer than two texts, or the engine does not run on the device.
+        MissingExtraError: the engine is not installed.
     """
     texts = list(verification_texts() if texts is None else texts)
     if len(texts) < 2:  # one text has no neighbours
         raise InputError(f"verify compares texts with their neighbours: expected at least two, got {len(texts)}.")
     check_expect(expect)
+    options = LoadOptions(name=os.fspath(name_or_folder), device=device, threads=threads, expect=expect, engine=engine)
+    wanted(options)
     source = find(name_or_folder)
     manifest = _read(source, expect)
     _check_files(source, manifest)
     listed = [text.text for text in texts]
     graphs = [name for name, route in manifest.routes.items() if manifest.encoders[route.encoder].variants]
     routes = [None if name == "default" else name for name in graphs]
-    options = LoadOptions(name=source.name, device="cpu", precision="fp32", threads=threads, expect=expect)
-    with open_model(source, options) as encoder:
+    runs = _runs_of_openvino(manifest) if engine == OPENVINO else _runs(manifest, device)
+    options = dataclasses.replace(options, name=source.name, device="cpu", precision="fp32")
+    with open_model(source, dataclasses.replace(options, engine="auto")) as encoder:
         reference = {route: encoder.represent(listed, prompt="", task=route, whole=True) for route in routes}
     checks = []
-    for precision, place, layout in _runs(manifest, device):
-        run = dataclasses.replace(options, device=place, precision=precision, layout=layout)
+    for precision, place, layout in runs:
+        run = dataclasses.replace(options, device=place, precision=precision, layout=layout, engine=engine)
         with open_model(source, run) as encoder:
             for route in routes:
                 found = check_route(encoder, texts, route, reference[route], _bounds(encoder))
@@ -148,12 +159,24 @@ def _runs(manifest: Manifest, device: str) -> list[tuple[str, str, str]]:
     return found
 
 
+def _runs_of_openvino(manifest: Manifest) -> list[tuple[str, str, str]]:
+    """The same for OpenVINO; the log says where bf16 is left out."""
+    found = [p for p in with_bf16(manifest).precisions() if p != "fp16"]
+    if BF16 in found and not has_bf16():
+        logger.warning("bf16 is left out: this CPU has neither avx512_bf16 nor AMX.")
+        found.remove(BF16)
+    return [(precision, "cpu", "rows") for precision in found]
+
+
 def _bounds(encoder: TextEncoder[Any]) -> dict[str, Bounds]:
-    """The variant's gate, by head; GPU kernels are chosen by shape, so there a batch may round another way."""
+    """The variant's gate, by head. Kernels of GPUs and of OpenVINO are chosen by shape: a batch may round another way.
+
+    Where that moves a number that is rounded to int8 or bf16 afterwards, it moves by a step; the report has the figure.
+    """
     bounds = {head: by_precision[encoder.precision] for head, by_precision in HEADS.items()}
-    if encoder.device == "cpu":
+    if encoder.device == "cpu" and encoder.engine != OPENVINO:
         return bounds
-    diff = 1e-3 if encoder.precision == "fp16" else 1e-4
+    diff = {"fp16": 1e-3, "fp32": 1e-4}.get(encoder.precision, _STEP if encoder.engine == OPENVINO else 1e-4)
     return {head: dataclasses.replace(bound, batch_diff=diff) for head, bound in bounds.items()}
 
 
@@ -175,12 +198,19 @@ def _record(folder: Path, manifest: Manifest, checks: Sequence[Check]) -> None:
 
 
 def _variant(check: Check) -> str:
-    return check.precision if check.layout == "rows" else f"{check.precision} {check.layout}"
+    engine = OPENVINO if check.engine.lower().startswith(OPENVINO) else ""
+    return " ".join(filter(None, (check.precision, "" if check.layout == "rows" else check.layout, engine)))
 
 
 def engines(checks: Sequence[Check]) -> str:
     """What ran the checks, and what another engine may change: a line for each, and one."""
     lines = [f"engine: {engine}" for engine in dict.fromkeys(check.engine for check in checks)]
+    lines += [
+        f"{_variant(check)} {check.head}: a text alone and among others differs by up to "
+        f"{check.figures.batch_diff:.1e}: not equal to the bit."
+        for check in checks
+        if check.engine.lower().startswith(OPENVINO) and check.figures.batch_diff
+    ]
     return "\n".join([*lines, f"The same engine gives the same bits. {tolerance()}"])
 
 

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 from trivec._encoders.named_call import fingerprint_of_plain_call
 from trivec._engine.cuda_advice import INSTALL_GPU
 from trivec._engine.engine_name import numpy_name
-from trivec._engine.session import INSTALL, Session, cpu_engine, engine_versions, probe_providers, telemetry
+from trivec._engine.graph_session import GraphSession
+from trivec._engine.openvino_session import INSTALL as INSTALL_OPENVINO
+from trivec._engine.openvino_session import openvino_version
+from trivec._engine.session import INSTALL, cpu_engine, engine_versions, probe_providers, telemetry
 from trivec._errors import MissingExtraError, TrivecError
 from trivec._export import missing_packages
 from trivec._model.hub import offline_by
@@ -25,6 +28,7 @@ from trivec._version import __version__
 if TYPE_CHECKING:
     from trivec._encoders.loaded_model import LoadedModel
 
+_SENDS_NOTHING = "off: trivec loads OpenVINO without its package openvino_telemetry"
 _WHEN_ASKED = "asked for what is no folder and not in its cache; never with TRIVEC_OFFLINE=1"
 
 
@@ -32,6 +36,7 @@ def doctor(
     model: str | None = None,
     *,
     device: str = "auto",
+    engine: str = "auto",
     providers: Sequence[str] | None = None,
     expect: str | None = None,
     as_json: bool = False,
@@ -41,6 +46,7 @@ def doctor(
     Args:
         model: a folder, or a repository on the Hub, to open too: where it runs, and which provider runs how much of it.
         device: where to open it, as in `load`.
+        engine: what to open it with, as in `load`.
         providers: names of providers to open it with, as in `load`.
         expect: as in `load`.
         as_json: one JSON object instead of text: the sections by title, "problems", "verdict".
@@ -59,7 +65,7 @@ def doctor(
     opened = True
     if model is not None and works:
         try:
-            report["model"] = _model(model, device=device, providers=providers, expect=expect)
+            report["model"] = _model(model, device=device, engine=engine, providers=providers, expect=expect)
         except TrivecError as refused:
             problems.append(f"{model} is not opened: {refused}")
             opened = False
@@ -102,15 +108,15 @@ def _model(name: str, **options: Any) -> dict[str, str]:  # noqa: ANN401 - of `l
             nodes = session.shares
             total = sum(nodes.values())
             shared = [f"{provider} {count} of {total} nodes" for provider, count in nodes.items()]
-            rows[route] = ", ".join(shared) or f"{', '.join(session.providers)} (this onnxruntime counts no nodes)"
+            rows[route] = ", ".join(shared) or f"{', '.join(session.providers)} (this {session.name} counts no nodes)"
     return rows
 
 
-def _sessions(encoder: "LoadedModel") -> dict[str, Session]:
+def _sessions(encoder: "LoadedModel") -> dict[str, GraphSession]:
     """Each open graph once, by the first route that runs it."""
-    found: dict[str, Session] = {}
+    found: dict[str, GraphSession] = {}
     for route, pipeline in encoder.routes.items():
-        if isinstance(pipeline.session, Session) and pipeline.session not in found.values():
+        if pipeline.session is not None and pipeline.session not in found.values():
             found[route] = pipeline.session
     return found
 
@@ -139,7 +145,11 @@ def _report(providers: dict[str, str]) -> dict[str, dict[str, Any]]:
         "cpu": {**_cpu(), "engine": engine},
         "threads": {"count": threads.count, "from": threads.source, "spin": spin},
         "folders": _folders(),
-        "network": {"telemetry of onnxruntime": telemetry(), "Hub": f"never asked: {by}" if by else _WHEN_ASKED},
+        "network": {
+            "telemetry of onnxruntime": telemetry(),
+            "telemetry of openvino": _SENDS_NOTHING,
+            "Hub": f"never asked: {by}" if by else _WHEN_ASKED,
+        },
         "extras": {"export": state},
     }
 
@@ -162,7 +172,8 @@ def _versions() -> dict[str, str]:
             rows[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             rows[name] = "not installed"
-    return rows | (engine_versions() or {"onnxruntime": "not installed"})
+    rows |= engine_versions() or {"onnxruntime": "not installed"}
+    return rows | {"openvino": openvino_version() or f"not installed: {INSTALL_OPENVINO}"}
 
 
 def _cpu() -> dict[str, str]:

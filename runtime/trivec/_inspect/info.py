@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trivec._encoders.named_call import fingerprint_of_plain_call
+from trivec._engine.devices import OPENVINO
 from trivec._errors import ProviderError
 from trivec._model import manifest_file
 from trivec._model.derived import derive
@@ -24,6 +25,7 @@ def info(
     file_name: str | None = None,
     pooling: str | None = None,
     expect: str | None = None,
+    engine: str = "auto",
     fingerprints: bool = False,
     as_json: bool = False,
 ) -> str:
@@ -35,6 +37,7 @@ def info(
         file_name: as in `load`.
         pooling: as in `load`.
         expect: as in `load`; without digests a model is described all the same, but its variants are not opened.
+        engine: of the fingerprints, as in `load`.
         fingerprints: open every variant that runs here, and tell those of its plain `encode` and of its engine.
         as_json: the manifest's own text instead; where the fingerprints are wanted, with these beside the rest.
 
@@ -58,7 +61,7 @@ def info(
     else:
         text = stated.text
         manifest = manifest_file.loads(text, stated.where)
-    opened = {"revision": revision, "file_name": file_name, "pooling": pooling, "expect": expect}
+    opened = {"engine": engine, "revision": revision, "file_name": file_name, "pooling": pooling, "expect": expect}
     found = _fingerprints(name_or_folder, manifest, opened) if fingerprints else {}
     if as_json and fingerprints:
         return json.dumps({**json.loads(text), "fingerprints": found}, indent=2) + "\n"
@@ -73,13 +76,15 @@ def info(
 def _fingerprints(name: str, manifest: Manifest, options: dict[str, Any]) -> dict[str, dict[str, str | None]]:
     """Of every variant that runs here: of the model, in a plain call of `encode`, and of the engine."""
     from trivec._load import load
+    from trivec._loading.choice import with_bf16
 
     found: dict[str, dict[str, str | None]] = {}
-    precisions: list[Any] = [*manifest.precisions()] or ["auto"]
+    stated = with_bf16(manifest) if options["engine"] == OPENVINO else manifest
+    precisions: list[Any] = [*stated.precisions()] or ["auto"]
     for precision in precisions:
         try:
             encoder = load(name, precision=precision, **options)
-        except ProviderError:  # fp16 on a CPU, say
+        except ProviderError:  # fp16 or bf16 on a CPU, say
             continue
         with encoder:
             model = fingerprint_of_plain_call(encoder)

@@ -1,16 +1,19 @@
 """Which device, variant and graph of a model are opened, and why not another."""
 
 import dataclasses
+import importlib.util
 import logging
 from collections.abc import Sequence
 
 from trivec._encoders.load_options import LoadOptions
 from trivec._engine.approvals import is_approved
-from trivec._engine.devices import Device, device_of, parse_device
+from trivec._engine.devices import BF16, ENGINES, OPENVINO, Device, device_of, parse_device
+from trivec._engine.openvino_session import INSTALL as INSTALL_OPENVINO
+from trivec._engine.openvino_session import check_bf16
 from trivec._engine.session import check_available
-from trivec._errors import InputError, ModelNotFoundError, ProviderError
+from trivec._errors import InputError, MissingExtraError, ModelNotFoundError, ProviderError
 from trivec._model.families import FAMILIES
-from trivec._model.manifest import POOLING_MODES, PRECISIONS, EncoderSpec, Manifest, similarity_name
+from trivec._model.manifest import LOADED_PRECISIONS, POOLING_MODES, EncoderSpec, Manifest, similarity_name
 from trivec._system.threads import Threads, available_threads, bounded
 
 logger = logging.getLogger("trivec")
@@ -29,11 +32,13 @@ def wanted(options: LoadOptions) -> Device | None:
     """The device that was asked for, checked; None where trivec is to choose.
 
     Raises:
-        InputError: it is none, or device and providers both say where to run.
-        ProviderError: the installed onnxruntime does not have a provider.
+        InputError: it is none, or device and providers both say where to run, or the engine does not go with them.
+        ProviderError: the installed onnxruntime does not have a provider, or this CPU no bf16.
+        MissingExtraError: OpenVINO is asked for, and is not installed.
     """
+    check_engine_choice(options)
     if options.providers is None:
-        return parse_device(options.device)
+        return Device("cpu") if options.engine == OPENVINO else parse_device(options.device)
     if options.device != "auto":
         raise InputError(
             f"device={options.device!r} and providers={[p.name for p in options.providers]!r} both say where to run. "
@@ -48,14 +53,64 @@ def check_arguments(precision: str, threads: int | None, similarity: object, lay
     """Raise InputError unless each is one of what there is."""
     if layout not in ("auto", "rows", "mixed"):
         raise InputError(f"layout {layout!r} is none of auto, rows, mixed.")
-    if precision not in ("auto", *PRECISIONS):
-        raise InputError(f"precision {precision!r} is not one of auto, {', '.join(PRECISIONS)}.")
+    if precision not in ("auto", *LOADED_PRECISIONS):
+        raise InputError(f"precision {precision!r} is not one of auto, {', '.join(LOADED_PRECISIONS)}.")
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a positive integer or None, got {threads!r}.")
     if similarity is not None:
         similarity_name(similarity)
     if pooling is not None and pooling not in POOLING_MODES:
         raise InputError(f"pooling {pooling!r} is not one of {', '.join(POOLING_MODES)}.")
+
+
+def check_engine_choice(options: LoadOptions) -> None:
+    """Refuse an engine with what it does not do.
+
+    Raises:
+        InputError: there is no such engine, or it does not go with another argument.
+        ProviderError: it does not go with the precision, or this CPU has no bf16.
+        MissingExtraError: OpenVINO is not installed.
+    """
+    if options.engine not in ENGINES:
+        raise InputError(f"engine {options.engine!r} is none of {', '.join(ENGINES)}.")
+    if options.engine != OPENVINO:
+        if options.precision == BF16:
+            raise InputError(
+                'precision="bf16" is OpenVINO\'s: onnxruntime has no bf16 arithmetic on CPUs. Type: '
+                'trivec.load(..., engine="openvino", precision="bf16"), after pip install "trivec[openvino]"'
+            )
+        return
+    if options.providers is not None:
+        raise InputError(
+            'engine="openvino" and providers= both say what runs the graph: providers are onnxruntime\'s. Leave one '
+            "out."
+        )
+    if options.device not in ("auto", "cpu"):
+        raise InputError(
+            f'engine="openvino" runs on the CPU, and device={options.device!r} is asked for. Leave one of them out.'
+        )
+    if options.layout == "mixed":
+        raise InputError('layout="mixed" is for CUDA, and engine="openvino" runs on the CPU. Leave one of them out.')
+    if options.precision == "fp16":
+        raise ProviderError(
+            'engine="openvino" computes on the CPU, which would take fp16 weights to float32. Load precision="fp32", '
+            '"bf16" or "int8".'
+        )
+    if importlib.util.find_spec("openvino") is None:
+        raise MissingExtraError(f"OpenVINO is not installed. Type: {INSTALL_OPENVINO}")
+    if options.precision == BF16:
+        check_bf16()
+
+
+def with_bf16(manifest: Manifest) -> Manifest:
+    """A manifest as OpenVINO reads it: what has fp32 weights has bf16, which is computed with them."""
+    encoders = {
+        name: dataclasses.replace(encoder, variants={**encoder.variants, BF16: encoder.variants["fp32"]})
+        if "fp32" in encoder.variants
+        else encoder
+        for name, encoder in manifest.encoders.items()
+    }
+    return dataclasses.replace(manifest, encoders=encoders)
 
 
 def check_kind(kind: str | None, family: str | None = None, name: str = "") -> None:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 Kind = Literal["dense", "sparse", "hybrid", "static"]
-Precision = Literal["auto", "fp32", "fp16", "int8"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Engine = Literal["auto", "onnxruntime", "openvino"]
 
 
 class LoadKeywords(TypedDict, total=False):
@@ -31,6 +32,7 @@ class LoadKeywords(TypedDict, total=False):
     layout: Literal["auto", "rows", "mixed"]
     file_name: str | None
     pooling: Literal["cls", "mean", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens"] | None
+    engine: Engine
     expect: str | None
     export: bool
     # What sentence-transformers takes as well, at values that ask for nothing: neutral_arguments.py.

@@ -3,13 +3,15 @@
 import dataclasses
 import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.pipeline import Pipeline, check_arrays
 from trivec._encoders.text_encoder import TextEncoder
-from trivec._engine.devices import Device, IdleProviderError
+from trivec._engine.devices import BF16, OPENVINO, Device, IdleProviderError
+from trivec._engine.graph_session import GraphSession
+from trivec._engine.openvino_session import OpenVinoSession, has_bf16
 from trivec._engine.session import Session, available_devices
 from trivec._errors import InputError, ModelFormatError, ProviderError
 from trivec._loading.choice import (
@@ -20,6 +22,7 @@ from trivec._loading.choice import (
     threads_for,
     wanted,
     warn_once,
+    with_bf16,
 )
 from trivec._loading.open_static import open_static
 from trivec._model import manifest_file
@@ -40,6 +43,7 @@ from trivec._model.pin import check_digests, read_pinned, unverified_files
 from trivec._model.pooling_hints import ASSUMED, BY_ARGUMENT
 from trivec._model.source import Source
 from trivec._model.static_model import STATIC
+from trivec._system.threads import Threads
 from trivec._tokens.tokenizer import TextTokenizer
 from trivec._vectors.arrays import Floats
 
@@ -64,7 +68,10 @@ def open_model(source: Source, options: LoadOptions, manifest: Manifest | None =
     options = dataclasses.replace(options, reopen=reopen)
     if manifest.family == STATIC:
         return open_static(source, manifest, device, options)
-    available = available_devices()
+    if options.engine == OPENVINO:
+        manifest, available = with_bf16(manifest), ["cpu"]
+    else:
+        available = available_devices()
     if not any(encoder.variants for encoder in manifest.encoders.values()):
         return _open(source, manifest, Device("cpu"), NO_GRAPH, options)
     have, others = manifest.precisions(), other_graphs(source, manifest)
@@ -179,24 +186,14 @@ def _open(source: Source, manifest: Manifest, device: Device, precision: str, op
         "%s is opened from %s, %d threads", source.name, [str(file.path) for file in files.values()], threads.count
     )
     stored = read_arrays(files[manifest.arrays.path].path, known_shapes(manifest)) if manifest.arrays else {}
-    opened: dict[str, tuple[EncoderSpec, TextTokenizer, Session | None]] = {}
+    opened: dict[str, tuple[EncoderSpec, TextTokenizer, GraphSession | None]] = {}
     pipelines = {}
     for name, route in manifest.routes.items():
         if route.encoder not in opened:
             encoder = graph_for(manifest.encoders[route.encoder], precision, device, options.layout)
             graph = [files[ref.path] for ref in encoder.variants[precision].files] if encoder.variants else []
-            session = (
-                Session(
-                    graph,
-                    device=device,
-                    threads=threads.count,
-                    spin=threads.quota is None,
-                    providers=options.providers,
-                    layout=encoder.variants[precision].layout,
-                )
-                if graph
-                else None
-            )
+            layout = encoder.variants[precision].layout if graph else ROWS
+            session = _session(graph, layout, device, precision, threads, options) if graph else None
             if session is not None and session.tokens is not None:
                 encoder = _limited(encoder, session.tokens)
             opened[route.encoder] = (encoder, TextTokenizer(files[encoder.tokenizer.path].path, encoder), session)
@@ -208,6 +205,24 @@ def _open(source: Source, manifest: Manifest, device: Device, precision: str, op
     mixed = any(session is not None and session.layout != ROWS for _, _, session in opened.values())
     layout = "mixed" if mixed else "rows"
     return _class_of(manifest.family)(manifest, pipelines, options.opened(source, precision, layout, files))
+
+
+def _session(
+    files: Sequence[HeldFile], layout: str, device: Device, precision: str, threads: Threads, options: LoadOptions
+) -> GraphSession:
+    """One graph, in the engine that was asked for."""
+    if options.engine == OPENVINO:
+        # What int8 leaves in float32, such as attention, is bf16 in OpenVINO wherever the CPU has it, unless told.
+        bf16 = precision == BF16 or (precision == "int8" and has_bf16())
+        return OpenVinoSession(files, bf16=bf16, threads=threads.count)
+    return Session(
+        files,
+        device=device,
+        threads=threads.count,
+        spin=threads.quota is None,
+        providers=options.providers,
+        layout=layout,
+    )
 
 
 def _limited(encoder: EncoderSpec, tokens: int) -> EncoderSpec:
@@ -235,7 +250,7 @@ def _pipeline(
     route: Route,
     encoder: EncoderSpec,
     tokenizer: TextTokenizer,
-    session: Session | None,
+    session: GraphSession | None,
     arrays: Mapping[str, Floats],
     precision: str,
 ) -> Pipeline:

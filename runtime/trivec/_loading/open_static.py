@@ -5,8 +5,8 @@ from dataclasses import replace
 from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.pipeline import check_arrays
 from trivec._encoders.static import StaticEncoder, StaticPipeline
-from trivec._engine.devices import Device
-from trivec._errors import ModelFormatError, ModelNotFoundError, ProviderError
+from trivec._engine.devices import OPENVINO, Device
+from trivec._errors import InputError, ModelFormatError, ModelNotFoundError, ProviderError
 from trivec._loading.choice import threads_for
 from trivec._model.derived import read_step_arrays
 from trivec._model.held_file import HeldFile
@@ -29,6 +29,7 @@ def open_static(source: Source, manifest: Manifest, device: Device | None, optio
 
     Raises:
         ProviderError: a device other than the CPU was asked for.
+        InputError: another engine was asked for.
         ModelNotFoundError: a precision was asked for that the table does not have.
         MissingExtraError: safetensors is not installed.
         ModelFormatError: the table or the tokenizer cannot be read, or they do not fit each other.
@@ -38,6 +39,11 @@ def open_static(source: Source, manifest: Manifest, device: Device | None, optio
         raise ProviderError(
             f"{name} is a static model, which numpy adds up on the CPU: copying to a GPU would take longer than the "
             'sums. Load it with device="cpu" or "auto".'
+        )
+    if options.engine == OPENVINO:
+        raise InputError(
+            f'engine="openvino": {name} is a static model, a table that numpy adds up, and there is no graph for an '
+            "engine to run. Leave it out."
         )
     if manifest.arrays is None:
         raise ModelFormatError(f"{name}: the description of a static model names no table.")

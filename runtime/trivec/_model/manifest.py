@@ -17,6 +17,9 @@ FORMAT = 2
 FILE_NAME = "trivec.json"
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 PRECISIONS = ("fp32", "fp16", "int8")
+"""Of a graph's weights."""
+LOADED_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+"""What `load` takes: bf16 is computed with the weights of fp32."""
 ROWS, PACKED, PADDED = "rows", "packed", "padded"
 """What a graph reads: texts of one length, texts end to end, texts of any lengths padded."""
 LAYOUTS = (ROWS, PACKED, PADDED)
@@ -230,7 +233,7 @@ class Manifest:
     def precisions(self) -> list[str]:
         """The precisions that every encoder with a graph has."""
         graphs = [encoder for encoder in self.encoders.values() if encoder.variants]
-        return [p for p in PRECISIONS if graphs and all(p in encoder.variants for encoder in graphs)]
+        return [p for p in LOADED_PRECISIONS if graphs and all(p in encoder.variants for encoder in graphs)]
 
 
 def similarity_name(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from trivec._encoders.protocol import Encoder, is_encoder
 from trivec._errors import InputError
 from trivec._load import load
-from trivec._model.manifest import PRECISIONS
+from trivec._model.manifest import LOADED_PRECISIONS
 from trivec._open import is_hosted, open_encoder
 from trivec._tokens.plan import distinct
 from trivec._vectors.heads import HEADS, Head
@@ -107,7 +107,7 @@ def opened(entrant: Entrant, cache: Path, options: Mapping[str, Any]) -> Iterato
         yield entrant
         return
     base, _, variant = entrant.rpartition(":")
-    if base and variant in PRECISIONS and not Path(entrant).exists():
+    if base and variant in LOADED_PRECISIONS and not Path(entrant).exists():
         given: dict[str, Any] = {**options, "precision": variant}
         encoder: Encoder = load(base, **given)
     elif is_hosted(entrant):

@@ -13,6 +13,7 @@ import trivec
 from trivec import InputError, ModelFormatError, ProviderError
 from trivec._encoders.pipeline import Pipeline
 from trivec._engine.devices import Device
+from trivec._engine.graph_session import GraphSession
 from trivec._engine.memory import Budget
 from trivec._engine.mixed_feeds import POOLED, feeds_of, run_mixed
 from trivec._model.manifest import POOLING_MODES, EncoderSpec, FileRef, Multi, Pooling, Sparse
@@ -64,6 +65,8 @@ class NumpyGraph:
 
     layout: str
     most: int = 1 << 30
+    name: str = "onnxruntime"
+    run_error = GraphSession.run_error
     budget: Budget = field(default_factory=Budget)
     device: Device = field(default_factory=lambda: Device("cuda"))
     lanes: int = 1

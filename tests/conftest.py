@@ -37,7 +37,11 @@ READMES = [
     ROOT / "README.md",
     *(p for d in ("runtime", "export", "benchmarks") for p in sorted((ROOT / d).rglob("README.md"))),
 ]
-READ_OF_SHARED = {"scifact": "data/scifact", "potion-base-2M": "models/potion-base-2M"}
+READ_OF_SHARED = {
+    "scifact": "data/scifact",
+    "potion-base-2M": "models/potion-base-2M",
+    "reranker-minilm": "models/reranker-minilm",
+}
 """What snippets read of ../shared, by its name there."""
 
 

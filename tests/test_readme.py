@@ -33,6 +33,7 @@ TEXT, ALL = TEXTS["README.md"], "\n".join(TEXTS.values())
 GUIDES = (".github/CONTRIBUTING.md", ".github/SECURITY.md", "runtime/COMPATIBILITY.md")
 SHARED = {  # sections that read what lies in ../shared beside the checkout: their names of it
     ("runtime/README.md", "Static vectors"): {"potion-base-2M"},
+    ("runtime/README.md", "Rerankers"): {"reranker-minilm"},
     ("runtime/trivec/integrations/README.md", "Milvus"): {"scifact"},
 }
 WRITES = {  # of some sections, a file that is there afterwards

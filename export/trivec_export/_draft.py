@@ -1,11 +1,12 @@
 """One transformer or table of a checkpoint on its way to an encoder: what torch says, and the traced graph."""
 
 import dataclasses
+import inspect
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -13,11 +14,13 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trivec._errors import ModelFormatError
-from trivec._gate.texts import Text
+from trivec._gate.texts import Pair, Text
 from trivec._model.checkpoint import Checkpoint
+from trivec._model.families import scores_pairs
 from trivec._model.integrity import describe
 from trivec._model.manifest import EncoderSpec, Multi, Route
-from trivec._model.modules import TEXT_FEATURES, TransformerSpec
+from trivec._model.modules import CLASSIFY, TEXT_FEATURES, TransformerSpec
+from trivec._tokens.pair_tokenizer import PairTokenizer
 from trivec._tokens.tokenizer import TextTokenizer
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.heads import HybridVectors
@@ -27,12 +30,13 @@ from trivec_export._checkpoint.published.layouts import convert, is_published
 from trivec_export._checkpoint.template import read_template
 from trivec_export._checkpoint.tokenizer import read_tokenizer, save_tokenizer, token_ids
 from trivec_export._graph.run import GraphSession
-from trivec_export._reference.agreement import check_ids
+from trivec_export._reference.agreement import check_activation, check_ids
 from trivec_export._reference.heads import (
     COLBERT_VECS,
     Head,
     Hybrid,
     PooledLogits,
+    Scores,
     TokenEmbeddings,
     linear,
     read_linear,
@@ -75,7 +79,7 @@ def make_draft(
     checkpoint: Checkpoint,
     arrays: Mapping[str, Floats],
     folder: Path,
-    texts: tuple[Sequence[Text], Sequence[Text]],
+    texts: tuple[Sequence[Text], Sequence[Text]] | tuple[Sequence[Pair], Sequence[Pair]],
     *,
     trust_remote_code: bool,
     adapter: str | None = None,
@@ -92,7 +96,7 @@ def make_draft(
         checkpoint: what it says.
         arrays: weights of the steps after pooling.
         folder: the model folder in the making.
-        texts: that calibrate, and that verify.
+        texts: that calibrate, and that verify; pairs of a model that scores them.
         trust_remote_code: run the checkpoint's own code.
         adapter: the task whose adapter is merged.
         library: sentence-transformers on this checkpoint, whose ids and vectors are the reference; None: ours are.
@@ -105,6 +109,8 @@ def make_draft(
     tokenizer, added = read_tokenizer(place, spec, trust_remote_code=trust_remote_code)
     model, left_out = _load(place / spec.folder, spec, adapter, folder, trust_remote_code=trust_remote_code)
     head = _head(model, place, spec, checkpoint.family, tokenizer)
+    if scores_pairs(checkpoint.family) and library is not None:
+        check_activation(library, checkpoint.routes["default"].score)
     positions = usable_positions(model)
     length = min([n for n in (spec.max_seq_length, positions) if n is not None], default=None)
     if length is not None:
@@ -112,6 +118,10 @@ def make_draft(
     message = spec.message
     if not checkpoint.has_modules and library is not None and getattr(tokenizer, "chat_template", None):
         message = {"format": "auto", "arguments": {}}  # as sentence-transformers takes a bare checkpoint
+    if message is not None and scores_pairs(checkpoint.family):
+        raise ModelFormatError(
+            f"{place}: its pairs go through a chat template, which is not built yet. Use sentence-transformers for it."
+        )
     path = "tokenizer.json" if name == "main" or adapter else f"{name}/tokenizer.json"  # adapters share one
     save_tokenizer(tokenizer, folder / path)
     encoder = EncoderSpec(
@@ -126,11 +136,12 @@ def make_draft(
     )
     routes = {key: _complete(r, head, tokenizer) for key, r in checkpoint.routes.items() if r.encoder == name}
     first = {key: route for route, key in {route: key for key, route in reversed(routes.items())}.items()}
-    calibration, verification = (_tokenize(TextTokenizer(folder / path, encoder), part) for part in texts)
+    reader = _reader(folder / path, encoder, head)
+    calibration, verification = (_tokenize(reader, part) for part in texts)
     used = ("the token classifier",) if checkpoint.family == "mgte" else ()
     notes = [f"not used: {what}" for what in left_out if not what.startswith(used)] + _beyond(tokenizer, model)
     if library is None:
-        listed = [text.text for text in verification.texts]
+        listed: list[Any] = [text.text for text in verification.texts]
         check_ids(listed, verification.ids, token_ids(tokenizer, listed), "AutoTokenizer")
     else:
         notes += put_right(library, spec, head, added, positions, verification, [*first])
@@ -182,6 +193,8 @@ def _head(
     """
     if spec.task == TEXT_FEATURES:
         return text_tower(model, int(tokenizer.pad_token_id or 0)).eval()
+    if spec.task == CLASSIFY:
+        return Scores(model, types=_reads_types(model, tokenizer)).eval()
     if spec.splade is not None:
         return PooledLogits(model, *spec.splade).eval()
     if family == "bge-m3":
@@ -197,6 +210,20 @@ def _head(
             )
         return Hybrid(model, linear(*(torch.from_numpy(array) for array in found)), None).eval()
     return TokenEmbeddings(model).eval()
+
+
+def _reads_types(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the two texts of a pair are told apart by token types: by the tokenizer, and by the model."""
+    types = tokenizer([["a", "b"]]).get("token_type_ids", [[0]])[0]
+    takes = "token_type_ids" in inspect.signature(model.forward).parameters
+    return takes and any(types) and (getattr(model.config, "type_vocab_size", None) or 0) > 1
+
+
+def _reader(path: Path, encoder: EncoderSpec, head: Head) -> TextTokenizer:
+    """The runtime's tokenizer, of texts or pairs."""
+    if not isinstance(head, Scores):
+        return TextTokenizer(path, encoder)
+    return PairTokenizer(path, encoder, types="token_type_ids" in head.inputs)
 
 
 def _complete(route: Route, head: Head, tokenizer: PreTrainedTokenizerBase) -> Route:
@@ -228,12 +255,13 @@ def _beyond(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[
     return [f"{said} ({number}): a text with one of them is an error"]
 
 
-def _tokenize(tokenizer: TextTokenizer, texts: Sequence[Text]) -> Tokenized:
+def _tokenize(tokenizer: TextTokenizer, texts: Sequence[Text] | Sequence[Pair]) -> Tokenized:
     """The ids as the runtime has them, without the texts that have no token: the reference has no vector for them."""
-    tokens = tokenizer([text.text for text in texts])
-    rows = [(text, tokens.of(number)) for number, text in enumerate(texts)]
-    kept = [(text, ids) for text, ids in rows if len(ids)]
-    return Tokenized([text for text, _ in kept], [ids for _, ids in kept])
+    listed: list[Any] = [*texts]
+    tokens = tokenizer([text.text for text in listed])
+    kept = np.flatnonzero(tokens.lengths)  # (K,)
+    second = None if tokens.second is None else tokens.second[kept]
+    return Tokenized([listed[i] for i in kept], [tokens.of(int(i)) for i in kept], second)
 
 
 def _ranges(vectors: Floats) -> tuple[Floats, Floats]:

@@ -5,13 +5,15 @@ import importlib.metadata
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from packaging.version import Version
 
 from trivec._errors import GateError, InputError
-from trivec._gate.texts import verification_texts
+from trivec._gate.texts import pairs_of, verification_texts
 from trivec._model.checkpoint import Checkpoint, leaves_prompt_out, read_checkpoint
 from trivec._model.derived import rename_step_arrays
+from trivec._model.families import scores_pairs
 from trivec._model.integrity import describe
 from trivec._model.json_files import read_object
 from trivec._model.manifest import PRECISIONS, Manifest, Route, Variant
@@ -61,6 +63,10 @@ def run(request: Request, *, quiet: bool) -> Path:
         checkpoint = read_checkpoint(source, request.family, name=fetched.name, own_code=own_code)
         checkpoint, adapters = split_tasks(checkpoint, fetched.folder, request.tasks)
     progress.say(f"family: {checkpoint.family}, {checkpoint.why}")
+    _check_built(checkpoint, request)
+    items: Any = (calibration, verification)
+    if scores_pairs(checkpoint.family):
+        items = pairs_of(calibration), pairs_of(verification)
     assumed = assumed_pooling(source, checkpoint)
     if assumed is not None:
         progress.say(pooling_line(checkpoint, assumed))
@@ -79,7 +85,7 @@ def run(request: Request, *, quiet: bool) -> Path:
                     checkpoint,
                     arrays,
                     folder,
-                    (calibration, verification),
+                    items,
                     trust_remote_code=request.trust_remote_code,
                     adapter=adapters.get(name),
                     library=library,
@@ -133,9 +139,16 @@ def _library(fetched: Fetched, checkpoint: Checkpoint, adapters: Mapping[str, st
         fetched.folder,
         run_in=(fetched.folder / weights).parent if weights else fetched.folder,
         sparse=checkpoint.family == "splade",
+        pairs=scores_pairs(checkpoint.family),
         trust_remote_code=request.trust_remote_code,
         prompt_left_out=leaves_prompt_out(fetched.name),
     )
+
+
+def _check_built(checkpoint: Checkpoint, request: Request) -> None:
+    """Raise where there is no such variant of such a model yet."""
+    if scores_pairs(checkpoint.family) and set(request.precisions) != {"fp32"}:
+        raise InputError("of a reranker there is fp32 alone, as yet. Type: --precision fp32")
 
 
 def _check(request: Request) -> None:
@@ -223,20 +236,18 @@ def _complaint(failed: Verdicts, written: Mapping[str, Mapping[str, Written]]) -
 
 
 def _show(progress: Progress, variants: Mapping[str, Mapping[str, Variant]], verdicts: Verdicts) -> None:
-    rows = []
+    rows, cells = [], dict[str, str]()
     for precision, by_encoder in verdicts.items():
         files = [ref for have in variants.values() for ref in have[precision].files]
-        figures = [verdict.figures for verdict in by_encoder.values()]
         failed = any(verdict.failed for verdict in by_encoder.values())
+        cells = max((verdict.figures for verdict in by_encoder.values()), key=lambda f: f.badness).cells()
         rows.append(
             [
                 precision,
                 f"{sum(ref.bytes or 0 for ref in files) / 1e6:.1f}",
-                f"{min(f.cosine_min for f in figures):.6f}",
-                f"{min(f.cosine_mean for f in figures):.6f}",
-                f"{min(f.top10_overlap for f in figures):.4f}",
+                *cells.values(),
                 "-" if precision == "fp16" else f"{sum(v.ms_per_text for v in by_encoder.values()):.2f}",
                 "FAILED" if failed else "emulated" if precision == "fp16" else "passed",
             ]
         )
-    progress.table(["variant", "MB", "cosine min", "mean", "top-10", "ms a text", "gate"], rows)
+    progress.table(["variant", "MB", *cells, "ms a text", "gate"], rows)

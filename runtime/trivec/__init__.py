@@ -7,6 +7,7 @@ vectors = encoder.encode(["first text", "second text"])  # (2, dim) float32
 from trivec._concurrency.batcher import Batcher
 from trivec._encoders.dense import DenseEncoder
 from trivec._encoders.hybrid import HybridEncoder
+from trivec._encoders.reranker import Reranker
 from trivec._encoders.sparse import SparseEncoder
 from trivec._encoders.static import StaticEncoder
 from trivec._errors import (
@@ -48,6 +49,7 @@ __all__ = [
     "MultiVectors",
     "NonFiniteError",
     "ProviderError",
+    "Reranker",
     "ServiceError",
     "SparseEncoder",
     "SparseVector",

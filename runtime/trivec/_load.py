@@ -20,6 +20,7 @@ from trivec._model.pin import check_expect
 if TYPE_CHECKING:
     from trivec._encoders.dense import DenseEncoder
     from trivec._encoders.hybrid import HybridEncoder
+    from trivec._encoders.reranker import Reranker
     from trivec._encoders.sparse import SparseEncoder
     from trivec._encoders.static import StaticEncoder
 
@@ -34,6 +35,8 @@ def load(name_or_folder: _Name, *, kind: Literal["sparse"], **keywords: Unpack[L
 def load(name_or_folder: _Name, *, kind: Literal["hybrid"], **keywords: Unpack[LoadKeywords]) -> "HybridEncoder": ...
 @overload
 def load(name_or_folder: _Name, *, kind: Literal["static"], **keywords: Unpack[LoadKeywords]) -> "StaticEncoder": ...
+@overload
+def load(name_or_folder: _Name, *, kind: Literal["reranker"], **keywords: Unpack[LoadKeywords]) -> "Reranker": ...
 @overload
 def load(name_or_folder: _Name, *, kind: None = None, **keywords: Unpack[LoadKeywords]) -> Any: ...  # noqa: ANN401
 
@@ -113,16 +116,17 @@ def load(
             which is refused otherwise.
         export: where there are only torch weights and `trivec[export]` is installed, export once into the cache
             (`TRIVEC_HOME`) and load that.
-        kind: "dense", "sparse", "hybrid" or "static": a model of another kind is an error, and type checkers and
-            editors know the class that comes back. "dense" takes a static model as well, which is a DenseEncoder. None:
-            whatever the model is.
+        kind: "dense", "sparse", "hybrid", "static" or "reranker": a model of another kind is an error, and type
+            checkers and editors know the class that comes back. "dense" takes a static model as well, which is a
+            DenseEncoder. None: whatever the model is.
         others: what else SentenceTransformer and SparseEncoder take (model_kwargs, trust_remote_code, backend ...), at
             the values at which it asks for nothing: None, False, {}, backend="onnx".
 
     Returns:
-        A DenseEncoder, SparseEncoder (SPLADE) or HybridEncoder (BGE-M3, mGTE), by the manifest's family. It holds one
-        onnxruntime session; `close()` or `with` frees it. A StaticEncoder for a Model2Vec or StaticEmbedding model as
-        it was published: that needs no export and no onnxruntime, and safetensors, which `trivec[static]` brings.
+        A DenseEncoder, SparseEncoder (SPLADE), HybridEncoder (BGE-M3, mGTE) or Reranker (cross-encoders), by the
+        manifest's family. It holds one onnxruntime session; `close()` or `with` frees it. A StaticEncoder for a
+        Model2Vec or StaticEmbedding model as it was published: that needs no export and no onnxruntime, and
+        safetensors, which `trivec[static]` brings.
 
     Raises:
         ModelNotFoundError: no such model, or it lacks the variant; where it has only torch weights, the message has

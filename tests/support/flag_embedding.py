@@ -123,6 +123,14 @@ def compute_score(checkpoint: str, colbert_dim: int, pairs: list[Any], **options
     return model(checkpoint, colbert_dim).compute_score(given, **options)
 
 
+def rerank(checkpoint: str, pairs: list[Any], **options: Any) -> list[float]:
+    """FlagReranker's scores."""
+    from FlagEmbedding import FlagReranker
+
+    reranker = FlagReranker(checkpoint, use_fp16=False, devices=["cpu"])
+    return [float(score) for score in reranker.compute_score([tuple(pair) for pair in pairs], **options)]
+
+
 def tokens(checkpoint: str, colbert_dim: int) -> list[str]:
     """The tokenizer's vocabulary."""
     return list(model(checkpoint, colbert_dim).tokenizer.get_vocab())
@@ -165,7 +173,7 @@ def milvus(checkpoint: str, texts: list[str], **options: Any) -> dict[str, Any]:
 
 def serve() -> None:
     """Read the path of a question a line, and put the answer in its place."""
-    known: list[Callable[..., Any]] = [encode, compute_score, tokens, lexical_scores, colbert_scores, milvus]
+    known: list[Callable[..., Any]] = [encode, compute_score, rerank, tokens, lexical_scores, colbert_scores, milvus]
     answers = {function.__name__: function for function in known}
     pipe, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
     for line in sys.stdin:

@@ -62,14 +62,6 @@ _KINDS = (
         "Use PyLate, or MultiVectorEncoder of sentence-transformers. BGE-M3's ColBERT vectors are exported.",
     ),
     Kind(
-        lambda it: (
-            it.settings.get("model_type") == "CrossEncoder"
-            or (not it.modules and it.built_for("ForSequenceClassification"))
-        ),
-        "a cross-encoder (a reranker or classifier: *ForSequenceClassification), which gives scores and no vectors",
-        "Use CrossEncoder of sentence-transformers.",
-    ),
-    Kind(
         lambda it: it.built_for("ForRetrieval"),
         "a retrieval model of pages and images (*ForRetrieval)",
         "Use MultiVectorEncoder of sentence-transformers.",

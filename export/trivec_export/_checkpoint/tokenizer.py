@@ -170,10 +170,12 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
     path.write_text(backend.to_str(pretty=False), encoding="utf-8")
 
 
-def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
-    """Ids (S,) of each text, special tokens included, cut at the model's length."""
-    limited = tokenizer.model_max_length < NO_LIMIT
-    ids = [
-        tokenizer(text, truncation="longest_first" if limited else False, verbose=False)["input_ids"] for text in texts
-    ]
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Any]) -> list[npt.NDArray[np.int64]]:
+    """Ids (S,) of each text, or pair, special tokens included, cut at the model's length.
+
+    A pair goes in as one of a batch: as two arguments, an empty second text would be dropped.
+    """
+    truncation = "longest_first" if tokenizer.model_max_length < NO_LIMIT else False
+    given = ([text if isinstance(text, str) else list(text)] for text in texts)
+    ids = [tokenizer(batch, truncation=truncation, verbose=False)["input_ids"][0] for batch in given]
     return [np.asarray(row, dtype=np.int64) for row in ids]

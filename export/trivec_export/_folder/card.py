@@ -9,7 +9,7 @@ from huggingface_hub import ModelCardData
 from huggingface_hub.repocard import metadata_load
 
 from trivec._gate.checks import Check
-from trivec._model.families import FAMILIES
+from trivec._model.families import FAMILIES, scores_pairs
 from trivec._model.manifest import Manifest
 from trivec_export._checkpoint.fetch import CARD
 from trivec_export._folder.report import FILE_NAME as REPORT
@@ -20,7 +20,7 @@ SOURCE_CARD = "SOURCE_README.md"
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _KEPT = ("license", "license_name", "license_link", "language", "datasets")
 """What a source's card says that holds for its export as well."""
-_TASKS = {"dense": "sentence-similarity", "splade": "feature-extraction"}
+_TASKS = {"dense": "sentence-similarity", "splade": "feature-extraction", "rerank": "text-ranking"}
 
 
 def render(manifest: Manifest, checks: Mapping[str, Mapping[str, Check]], source: Path) -> str:
@@ -44,7 +44,8 @@ def _metadata(manifest: Manifest, source: Path) -> dict[str, Any]:
     found |= {key: said[key] for key in _KEPT if said.get(key)}
     found["pipeline_tag"] = _TASKS.get(manifest.family, "sentence-similarity")
     heads = FAMILIES[manifest.family].heads
-    found["tags"] = ["onnx", "trivec", *heads, *manifest.precisions(), "embeddings"]
+    what = "reranker" if scores_pairs(manifest.family) else "embeddings"
+    found["tags"] = ["onnx", "trivec", *heads, *manifest.precisions(), what]
     return found
 
 
@@ -63,21 +64,28 @@ def _lines(manifest: Manifest, checks: Mapping[str, Mapping[str, Check]]) -> Ite
     yield f"# {called} as ONNX graphs for trivec"
     yield ""
     yield f"Exported with trivec {manifest.tools.get('trivec')}: {', '.join(manifest.precisions())}. Each variant"
-    yield f"was compared with {manifest.source.get('reference')} on texts in 15 scripts, code and edge cases"
+    pairs = scores_pairs(manifest.family)
+    items = "pairs of texts" if pairs else "texts"
+    yield f"was compared with {manifest.source.get('reference')} on {items} in 15 scripts, code and edge cases"
     yield f"({REPORT} has all figures, by kind of text and by layer):"
     yield ""
-    yield "| variant | cosine min | mean | top-10 neighbours |"
-    yield "| --- | ---: | ---: | ---: |"
-    for precision in manifest.precisions():
-        figures = [check.figures for check in checks[precision].values()]
-        least, mean = min(f.cosine_min for f in figures), min(f.cosine_mean for f in figures)
-        yield f"| {precision} | {least:.6f} | {mean:.6f} | {min(f.top10_overlap for f in figures):.4f} |"
+    worst = {
+        precision: max((check.figures for check in checks[precision].values()), key=lambda figures: figures.badness)
+        for precision in manifest.precisions()
+    }
+    columns = [*next(iter(worst.values())).cells()]
+    yield f"| {' | '.join(['variant', *columns])} |"
+    yield f"| {' | '.join(['---', *('---:' for _ in columns)])} |"
+    yield from (f"| {' | '.join([precision, *found.cells().values()])} |" for precision, found in worst.items())
     yield ""
     yield "```python"
     yield "import trivec"
     yield ""
     yield 'model = trivec.load("NAME OF THIS REPOSITORY OR FOLDER")  # precision="int8", device="cpu", threads=2'
-    yield 'vectors = model.encode(["How do I reset my password?"])'
+    if pairs:
+        yield 'ranked = model.rank("How do I reset my password?", ["Settings, then Account.", "It rains."])'
+    else:
+        yield 'vectors = model.encode(["How do I reset my password?"])'
     yield "```"
     yield ""
     yield "Only the files of the variant that is loaded are fetched. Licence and languages are those of the source."

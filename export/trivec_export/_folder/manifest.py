@@ -81,7 +81,7 @@ def manifest_of(
 
 
 def dim_of(parts: Mapping[str, Draft]) -> int:
-    """Numbers of a dense vector, or terms of a sparse row."""
+    """Numbers of a dense vector, terms of a sparse row, or scores of a pair."""
     references = [vectors for part in parts.values() for vectors in part.reference.values()]
     dims = {int(v.dense.shape[1]) for v in references if v.dense is not None}
     dims = dims or {v.sparse.dim for v in references if v.sparse is not None}

@@ -4,14 +4,16 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from trivec._gate.checks import Check
-from trivec._gate.figures import HEADS, Bounds
+from trivec._gate.checks import Check, bounds_of
+from trivec._gate.figures import Figures
+from trivec._model.families import scores_pairs
 from trivec._model.manifest import Manifest
 from trivec._system.threads import default_threads
 from trivec_export._variants.int8.quantize import LayerReport
 from trivec_export._variants.write import Written
 
 FILE_NAME = "REPORT.md"
+_COLUMNS = ["cosine min", "mean", "top-10 overlap", "top-32 terms"]
 
 
 def render(
@@ -50,9 +52,14 @@ def _lines(
     yield ""
     if "pooling" in source:
         yield from (f"How token embeddings are pooled is {source['pooling']}.", "")
-    yield "Every variant was run through trivec's runtime and compared with the reference on texts that never"
+    pairs = scores_pairs(manifest.family)
+    items = "pairs" if pairs else "texts"
+    yield f"Every variant was run through trivec's runtime and compared with the reference on {items} that never"
     yield "calibrate. fp16 was emulated on the CPU: a float32 graph that rounds every intermediate to half."
-    if manifest.family != "dense":
+    if pairs:
+        yield "Differences are of logits, in standard deviations of the reference's logits (sigma). Reordered: of the"
+        yield "scores further than a quarter sigma apart, the share that come in another order."
+    elif manifest.family != "dense":
         yield "The cosine of sparse rows is taken with one further term, equal for all: a tenth of the mean norm of the"
         yield "rows, so that texts of which the model knows next to nothing do not decide. Every table but the first is"
         yield "of the head that is furthest off."
@@ -61,8 +68,9 @@ def _lines(
     for encoder, by_precision in written.items():
         title = "" if len(written) == 1 else f" ({encoder})"
         yield from _section(f"Variants{title}", _variants(encoder, by_precision, checks))
-        yield from _section(f"Cosine to the reference by kind of text{title}", _kinds(encoder, checks))
-        yield from _section(f"Texts that are furthest off{title}", _worst(encoder, checks))
+        what = "Difference from" if pairs else "Cosine to"
+        yield from _section(f"{what} the reference by kind of text{title}", _kinds(encoder, checks, pairs=pairs))
+        yield from _section(f"Texts that are furthest off{title}", _worst(encoder, checks, pairs=pairs))
         if "int8" in by_precision:
             yield from _section(f"int8, layer by layer{title}", _layers(by_precision["int8"].layers))
         if "fp16" in by_precision:
@@ -86,40 +94,30 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _variants(encoder: str, written: Mapping[str, Written], checks: Mapping[str, Mapping[str, Check]]) -> list[str]:
-    rows = []
+    rows, columns = [], list[str]()
     for precision, made in written.items():
         worst = checks[precision][encoder]
         size = f"{sum(ref.bytes or 0 for ref in made.variant.files) / 1e6:.1f}"
         several = len({(check.route, check.head) for check in (worst, *worst.others)}) > 1
         for check in (worst, *worst.others):
             figures = check.figures
+            columns = [*figures.cells()]
+            terms = None
+            if isinstance(figures, Figures):
+                columns, terms = _COLUMNS, "" if figures.terms_overlap is None else f"{figures.terms_overlap:.4f}"
             rows.append(
                 [
                     f"{precision} {check.route} {check.head}" if several else precision,
                     size,
-                    f"{figures.cosine_min:.6f}",
-                    f"{figures.cosine_mean:.6f}",
-                    f"{figures.top10_overlap:.4f}",
-                    "" if figures.terms_overlap is None else f"{figures.terms_overlap:.4f}",
+                    *figures.cells().values(),
+                    *([] if terms is None else [terms]),
                     f"{figures.batch_diff:.1e}",
                     "" if precision == "fp16" else f"{check.ms_per_text:.2f}",  # another graph stood for it
                     _verdict(check, precision),
-                    _asked(HEADS[check.head][precision]),
+                    bounds_of(precision)[check.head].asked(),
                 ]
             )
-    header = [
-        "variant",
-        "MB",
-        "cosine min",
-        "mean",
-        "top-10 overlap",
-        "top-32 terms",
-        "alone vs batch",
-        "ms a text",
-        "gate",
-        "asked",
-    ]
-    return _table(header, rows)
+    return _table(["variant", "MB", *columns, "alone vs batch", "ms a text", "gate", "asked"], rows)
 
 
 def _verdict(check: Check, precision: str) -> str:
@@ -128,32 +126,20 @@ def _verdict(check: Check, precision: str) -> str:
     return "emulated" if precision == "fp16" else "passed"
 
 
-def _asked(bounds: Bounds) -> str:
-    parts = [f"min {bounds.cosine_min}"]
-    parts += [f"mean {bounds.cosine_mean}"] if bounds.cosine_mean is not None else []
-    parts += [f"top-10 {bounds.top10_overlap}"] if bounds.top10_overlap is not None else []
-    parts += [f"terms {bounds.terms_overlap}"] if bounds.terms_overlap is not None else []
-    parts += [f"differences {bounds.max_diff}"] if bounds.max_diff is not None else []
-    return ", ".join(parts)
+def _kinds(encoder: str, checks: Mapping[str, Mapping[str, Check]], *, pairs: bool) -> list[str]:
+    figures = {precision: by_encoder[encoder].figures for precision, by_encoder in checks.items()}
+    kinds = sorted({kind for found in figures.values() for kind in found.by_kind})
+    rows = [[kind, *(found.of_kind(kind) for found in figures.values())] for kind in kinds]
+    return ["Rms / largest." if pairs else "Mean / least.", "", *_table(["kind", *figures], rows)]
 
 
-def _kinds(encoder: str, checks: Mapping[str, Mapping[str, Check]]) -> list[str]:
-    by_precision = {precision: by_encoder[encoder].figures.by_kind for precision, by_encoder in checks.items()}
-    kinds = sorted({kind for by_kind in by_precision.values() for kind in by_kind})
+def _worst(encoder: str, checks: Mapping[str, Mapping[str, Check]], *, pairs: bool) -> list[str]:
     rows = [
-        [kind, *(f"{by_kind[kind]['mean']:.4f} / {by_kind[kind]['min']:.4f}" for by_kind in by_precision.values())]
-        for kind in kinds
-    ]
-    return ["Mean / least.", "", *_table(["kind", *by_precision], rows)]
-
-
-def _worst(encoder: str, checks: Mapping[str, Mapping[str, Check]]) -> list[str]:
-    rows = [
-        [precision, f"{cosine:.6f}", _quote(text)]
+        [precision, f"{figure:.6f}", _quote(text)]
         for precision, by_encoder in checks.items()
-        for text, cosine in by_encoder[encoder].worst_texts
+        for text, figure in by_encoder[encoder].worst_texts
     ]
-    return _table(["variant", "cosine", "text"], rows)
+    return _table(["variant", "sigmas" if pairs else "cosine", "text"], rows)
 
 
 def _layers(layers: Sequence[LayerReport]) -> list[str]:

@@ -8,10 +8,10 @@ from typing import Any, cast
 import numpy as np
 
 from trivec._encoders.load_options import LoadOptions
-from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import GateError
-from trivec._gate.checks import Check, check_route
-from trivec._gate.figures import HEADS, Bounds, cosine
+from trivec._gate.checks import AnyBounds, Check, bounds_of, check_route
+from trivec._gate.figures import Bounds, cosine
+from trivec._gate.score_figures import ScoreBounds
 from trivec._gate.texts import Text
 from trivec._loading.open_model import open_model
 from trivec._model.manifest import Manifest
@@ -43,17 +43,19 @@ def verify(
         GateError: the runtime's token ids are not the reference's, or a prompt does something else than there.
     """
     worst: dict[str, Check] = {}
-    bounds = {head: by_precision[precision] for head, by_precision in HEADS.items()}
+    bounds = bounds_of(precision)
     for name, part in parts.items():
         checks: list[Check] = []
         for route, reference in part.reference.items():
             # one route at a time: each may have a graph of gigabytes
             options = LoadOptions(str(folder), device="cpu", precision=stored_as, task=route)
-            with open_model(Folder(folder), options) as encoder:
+            with open_model(Folder(folder), options) as opened:
+                encoder: Any = opened
                 _check_ids(encoder, part, route)
                 for item in part.prompted if with_prompts else ():
                     if item.route == route:
-                        _check_prompt(encoder, item, bounds)
+                        spread = 0.0 if reference.dense is None else float(reference.dense.std(0).max())
+                        _check_prompt(encoder, item, bounds, spread)
                 checks += check_route(encoder, part.verification.texts, route, reference, bounds)
         found = max(checks, key=_badness)
         worst[name] = dataclasses.replace(found, others=tuple(check for check in checks if check is not found))
@@ -81,7 +83,8 @@ def check_tables(
     """Raise GateError where a query side that needs no graph gives other rows than sentence-transformers."""
     for route in [name for name, route in manifest.routes.items() if route.encoder in tables]:
         some = [text.text for text in texts]
-        with open_model(Folder(folder), LoadOptions(str(folder), device="cpu", task=route)) as encoder:
+        with open_model(Folder(folder), LoadOptions(str(folder), device="cpu", task=route)) as opened:
+            encoder: Any = opened
             ids = [np.asarray(row, dtype=np.int64) for row in encoder.tokenize(some, task=route)]
             kept = [i for i, row in enumerate(ids) if len(row)]
             some, ids = [some[i] for i in kept], [ids[i] for i in kept]
@@ -92,26 +95,32 @@ def check_tables(
                     raise GateError(f"the weights of {route} are not those of {NAME}: {'; '.join(check.failed)}.")
 
 
-def _check_prompt(encoder: TextEncoder[Any], item: Prompted, bounds: Mapping[str, Bounds]) -> None:
-    """Ids and vectors behind a prompt."""
+def _check_prompt(encoder: Any, item: Prompted, bounds: Mapping[str, AnyBounds], sigma: float) -> None:  # noqa: ANN401
+    """Ids and vectors, or logits, behind a prompt; `sigma` is the logits' standard deviation over all pairs."""
     ours = [np.asarray(row) for row in encoder.tokenize(item.texts, prompt=item.prompt, task=item.route)]
     check_ids(item.texts, ours, item.ids, f"{NAME} behind the prompt {item.prompt!r}")
     found = encoder.represent(item.texts, prompt=item.prompt, task=item.route, whole=True)
     if item.vectors.dense is None:
         return  # a sparse row is a function of the ids
+    if encoder.heads == ("score",):
+        allowed = cast("ScoreBounds", bounds["score"]).largest * max(1.0, sigma)
+        off = float(np.abs(cast("Floats", found.dense) - item.vectors.dense).max())
+        if not off <= allowed:
+            raise GateError(f"behind the prompt {item.prompt!r} logits are {off:.2e} from those of {NAME}.")
+        return
     least = float(cosine(cast("Floats", found.dense), item.vectors.dense).min())
-    if not least >= bounds["dense"].cosine_min:
+    if not least >= cast("Bounds", bounds["dense"]).cosine_min:
         raise GateError(
             f"behind the prompt {item.prompt!r} vectors have a cosine of {least:.6f} to those of {NAME}: the prompt "
             "counts in the pooling on one side alone."
         )
 
 
-def _check_ids(encoder: TextEncoder[Any], part: Draft, route: str) -> None:
+def _check_ids(encoder: Any, part: Draft, route: str) -> None:  # noqa: ANN401
     texts = [text.text for text in part.verification.texts]
     ours = [np.asarray(row) for row in encoder.tokenize(texts, task=route)]
     check_ids(texts, ours, part.verification.ids, "the reference")
 
 
 def _badness(check: Check) -> tuple[int, float]:
-    return len(check.failed), -check.figures.cosine_min
+    return len(check.failed), check.figures.badness

@@ -8,6 +8,7 @@ import onnx
 import onnxruntime as ort
 from onnx import numpy_helper
 
+from trivec._engine.row_feeds import feed
 from trivec._model.manifest import ROWS
 
 Floats = npt.NDArray[np.float32]
@@ -58,9 +59,10 @@ class GraphSession:
     def __init__(self, graph: onnx.ModelProto) -> None:
         self._session = open_session(graph)
 
-    def run_all(self, ids: Ids, outputs: Sequence[str]) -> list[Floats]:
-        """Rows of equal length (B, S) to some of the graph's outputs, float32."""
-        made: list[Floats] = self._session.run(list(outputs), {"input_ids": ids})
+    def run_all(self, ids: Ids, outputs: Sequence[str], second: Ids | None = None) -> list[Floats]:
+        """Rows of equal length (B, S) to some of the graph's outputs, float32; `second` as of the runtime's session."""
+        feeds = {value.name: feed(value.name, ids, second) for value in self._session.get_inputs()}
+        made: list[Floats] = self._session.run(list(outputs), feeds)
         return made
 
 

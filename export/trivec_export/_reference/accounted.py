@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from trivec._errors import ModelFormatError
 from trivec._model.checkpoint import GTE_TYPES
-from trivec._model.modules import FILL_MASK, TEXT_FEATURES
+from trivec._model.modules import CLASSIFY, FILL_MASK, TEXT_FEATURES
 from trivec_export._checkpoint.weights import read_weights
 from trivec_export._temporary import quiet
 
@@ -36,7 +36,7 @@ def check_missing(whole: PreTrainedModel, model: PreTrainedModel, missing: Itera
         model: the part of it that is traced.
         missing: names of parameters of `whole`.
         name: of the checkpoint, for messages.
-        task: "feature-extraction" or "fill-mask".
+        task: "feature-extraction", "fill-mask" or "text-classification".
 
     Raises:
         ModelFormatError: with the name of such a parameter.
@@ -55,6 +55,12 @@ def check_missing(whole: PreTrainedModel, model: PreTrainedModel, missing: Itera
         raise ModelFormatError(
             f"{name} has no weights for {len(used)} parameters of {type(model).__name__}, such as {used[0]}: without "
             "its masked-language-model head it is no SPLADE model. For dense vectors: --family dense"
+        )
+    if used and task == CLASSIFY:
+        raise ModelFormatError(
+            f"{name} has no weights for {len(used)} parameters of {type(model).__name__}, such as {used[0]}: without "
+            "its classifier it scores nothing, and is no reranker. Train one first, with CrossEncoder of "
+            "sentence-transformers."
         )
     if used:
         raise ModelFormatError(

@@ -1,14 +1,15 @@
 """Our reading of a checkpoint against sentence-transformers, before anything is traced: where do they part?"""
 
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from trivec._encoders.pipeline import Pipeline
 from trivec._errors import GateError
-from trivec._gate.texts import Text
+from trivec._gate.texts import Pair, Text
+from trivec._model.manifest import Score
 from trivec._pooling.dense import apply_steps, pool
 from trivec._vectors.arrays import Floats
 from trivec._vectors.heads import HybridVectors
@@ -23,8 +24,9 @@ _OFF = 1e-2  # of the largest number of a module's output
 
 def check_agreement(
     pipeline: Pipeline,
-    texts: Sequence[Text],
+    texts: Sequence[Text] | Sequence[Pair],
     ids: Sequence[npt.NDArray[np.int64]],
+    second: npt.NDArray[np.int64] | None,
     stated: HybridVectors,
     library: Library,
     task: str | None,
@@ -35,6 +37,7 @@ def check_agreement(
         pipeline: our reading: torch's outputs, pooled and finished by the runtime's own functions.
         texts: N texts.
         ids: their tokens.
+        second: (N,) of pairs, where their token types change.
         stated: sentence-transformers' vectors of them.
         library: to ask what its modules make of a text.
         task: the route there.
@@ -43,8 +46,10 @@ def check_agreement(
         GateError: vectors differ. It names the first such text, its tokens and the first module that differs.
     """
     probes = sorted(set(by_length(ids, _PROBES)))
-    found, _ = vectors(pipeline, [ids[i] for i in probes])
-    if stated.dense is not None:
+    found, _ = vectors(pipeline, [ids[i] for i in probes], None if second is None else second[probes])
+    if pipeline.score is not None:
+        errors = _score_errors(cast("Floats", found.dense), cast("Floats", stated.dense), probes)
+    elif stated.dense is not None:
         errors = _errors(cast("Floats", found.dense), stated.dense[probes])
     else:
         pairs = zip(
@@ -55,12 +60,28 @@ def check_agreement(
         return
     first = int(np.flatnonzero(~(errors <= _MOST))[0])
     text, row = texts[probes[first]].text, ids[probes[first]]
+    if pipeline.score is not None:
+        raise GateError(
+            f"trivec's reading of this checkpoint is not that of {NAME}: for the pair {text!r:.120} (tokens "
+            f"{_some(row)} on both sides) the logits are {errors[first]:.2g} of their deviation apart. Nothing "
+            "was written. Please report this checkpoint, and use sentence-transformers for it."
+        )
     raise GateError(
-        f"trivec's reading of this checkpoint is not that of {NAME}: for the text {text[:60]!r} (tokens "
+        f"trivec's reading of this checkpoint is not that of {NAME}: for the text {text!r:.80} (tokens "
         f"{_some(row)} on both sides) the vectors are {errors[first]:.2g} of their length apart. "
-        f"{_where(_stages(pipeline, row), library.stages(text, task))} Nothing was written. Please report this "
+        f"{_where(_stages(pipeline, row), library.stages(str(text), task))} Nothing was written. Please report this "
         "checkpoint, and use sentence-transformers for it."
     )
+
+
+def check_activation(library: Library, score: Score | None) -> None:
+    """Raise GateError unless a CrossEncoder makes its scores of logits by the function that our reading says."""
+    theirs, ours = library.activation(), "" if score is None else score.activation
+    if theirs.lower() != ours.replace("_", ""):
+        raise GateError(
+            f"trivec's reading of this checkpoint is not that of {NAME}: scores are made of logits by {ours!r} here, "
+            f"and by {theirs} there. Nothing was written. Please report this checkpoint."
+        )
 
 
 def by_length(ids: Sequence[npt.NDArray[np.int64]], count: int) -> list[int]:
@@ -75,8 +96,14 @@ def _errors(ours: Floats, theirs: Floats) -> npt.NDArray[np.float64]:
     return np.asarray(np.linalg.norm(ours.astype(np.float64) - theirs, axis=1) / np.maximum(lengths, 1e-6))
 
 
+def _score_errors(ours: Floats, theirs: Floats, probes: Sequence[int]) -> npt.NDArray[np.float64]:
+    """How far logits (P, L) of the pairs `probes` are from theirs (N, L), in standard deviations of these: (P,)."""
+    spread = np.maximum(theirs.std(0, dtype=np.float64), 1e-3)  # (L,)
+    return np.asarray((np.abs(ours.astype(np.float64) - theirs[probes]) / spread).max(1))
+
+
 def check_ids(
-    texts: Sequence[str],
+    texts: Sequence[Any],
     ours: Sequence[npt.NDArray[np.int64]],
     theirs: Sequence[npt.NDArray[np.int64]],
     name: str,
@@ -85,7 +112,7 @@ def check_ids(
     for text, mine, other in zip(texts, ours, theirs, strict=True):
         if mine.tolist() != other.tolist():
             raise GateError(
-                f"token ids differ from those of {name} for the text {text[:60]!r}: {_some(mine)} here, {_some(other)} "
+                f"token ids differ from those of {name} for the text {text!r:.80}: {_some(mine)} here, {_some(other)} "
                 "there."
             )
 

@@ -1,4 +1,4 @@
-"""What a graph computes from token ids: token embeddings, pooled logits (SPLADE), or BGE-M3's three outputs.
+"""What a graph computes from token ids: token embeddings, pooled logits (SPLADE), BGE-M3's three outputs, or scores.
 
 Each is a torch module around the loaded model: it is the reference, and it is what gets traced.
 """
@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from trivec._errors import ModelFormatError
 from trivec._model.derived import SENTENCE_OUTPUT
+from trivec._model.scores import SCORES
 from trivec_export._checkpoint.weights import read_pickle
 
 TOKEN_EMBEDDINGS = "token_embeddings"  # noqa: S105 - an output, no password
@@ -21,8 +22,9 @@ COLBERT_VECS = "colbert_vecs"
 
 
 class Head(nn.Module):
-    """Token ids to the outputs that `outputs` names."""
+    """Token ids, and whatever else `inputs` names, to the outputs that `outputs` names."""
 
+    inputs: tuple[str, ...] = ("input_ids",)
     outputs: tuple[str, ...] = ()
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -103,6 +105,24 @@ def text_tower(model: PreTrainedModel, pad: int) -> TextFeatures:
     with torch.no_grad():
         same = torch.allclose(plain(ids), padded(ids), rtol=1e-3, atol=1e-4)
     return plain if same else padded
+
+
+class Scores(Head):
+    """A classifier's logits of pairs: (B, S), and their token types where the model tells them apart, to (B, L)."""
+
+    outputs = (SCORES,)
+
+    def __init__(self, model: PreTrainedModel, *, types: bool) -> None:
+        super().__init__(model)
+        self.inputs = ("input_ids", "token_type_ids") if types else ("input_ids",)
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """(B, S) int64, twice -> (B, L) float32."""
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        mask = torch.ones_like(input_ids)
+        out = self.model(input_ids=input_ids, attention_mask=mask, **types, **self.options)
+        logits: Tensor = out.logits
+        return logits
 
 
 class PooledLogits(Head):

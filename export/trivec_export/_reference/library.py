@@ -15,7 +15,7 @@ import numpy.typing as npt
 import sentence_transformers
 import torch
 import transformers
-from sentence_transformers import SentenceTransformer, SparseEncoder
+from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.modules import Router
 from torch import Tensor, nn
 
@@ -62,6 +62,7 @@ class Library:
         folder: Path,
         *,
         sparse: bool,
+        pairs: bool = False,
         trust_remote_code: bool = False,
         prompt_left_out: bool = False,
         run_in: Path | None = None,
@@ -71,11 +72,14 @@ class Library:
         Args:
             folder: the checkpoint.
             sparse: whether it is a SparseEncoder.
+            pairs: whether it is a CrossEncoder; what is said of texts here is then of pairs, and of vectors, of logits.
             trust_remote_code: run its own code.
             prompt_left_out: leave the prompt out of the pooling, as it does by the name of the repository.
             run_in: where a SparseStaticEmbedding looks for its file; None: in the folder.
         """
         self._folder, self._sparse, self._trusted = folder.resolve(), sparse, trust_remote_code
+        self._pairs = pairs
+        self._output = "scores" if pairs else "sentence_embedding"
         self._run_in = self._folder if run_in is None else run_in.resolve()
         self._prompt_left_out = prompt_left_out
         self._model: Any = None
@@ -85,7 +89,7 @@ class Library:
 
     @property
     def model(self) -> Any:  # noqa: ANN401 - sentence-transformers has no types that hold
-        """The SentenceTransformer or SparseEncoder.
+        """The SentenceTransformer, SparseEncoder or CrossEncoder.
 
         Raises:
             ModelFormatError: it cannot be loaded.
@@ -101,7 +105,7 @@ class Library:
         self._model = None
 
     def _load(self) -> Any:  # noqa: ANN401
-        kind = SparseEncoder if self._sparse else SentenceTransformer
+        kind = CrossEncoder if self._pairs else SparseEncoder if self._sparse else SentenceTransformer
         with _quiet(), contextlib.chdir(self._run_in):
             try:
                 model = kind(
@@ -139,11 +143,16 @@ class Library:
                 if self._limit is not None:
                     tokenizer.model_max_length = min(tokenizer.model_max_length, self._limit)
 
-    def ids(self, texts: Sequence[str], task: str | None, prompt: str = "") -> Ids:
+    def activation(self) -> str:
+        """The class of torch.nn by which a CrossEncoder makes scores of logits."""
+        return type(self.model.activation_fn).__name__
+
+    def ids(self, texts: Sequence[Any], task: str | None, prompt: str = "") -> Ids:
         """Token ids (S,) of each text, special tokens included, cut at the model's length."""
         found: Ids = []
         with _quiet():
-            at_once = _AT_ONCE if "attention_mask" in self._features(["a"], task, prompt) else 1
+            probe = ("a", "a") if self._pairs else "a"
+            at_once = _AT_ONCE if "attention_mask" in self._features([probe], task, prompt) else 1
             for start in range(0, len(texts), at_once):
                 features = self._features(list(texts[start : start + at_once]), task, prompt)
                 ids = features["input_ids"]  # (B, S)
@@ -151,7 +160,7 @@ class Library:
                 found += [row[kept.bool()].numpy().astype(np.int64) for row, kept in zip(ids, mask, strict=True)]
         return found
 
-    def vectors(self, texts: Sequence[str], ids: Ids, task: str | None, prompt: str = "") -> HybridVectors:
+    def vectors(self, texts: Sequence[Any], ids: Ids, task: str | None, prompt: str = "") -> HybridVectors:
         """What it makes of each text, nothing cut off: dense (N, D), or sparse rows."""
         width = self.model.get_embedding_dimension() if self._sparse else 1
         most = max(1, _NUMBERS // (width * 64)) if self._sparse else None
@@ -159,7 +168,7 @@ class Library:
         rows: list[Tensor] = []
         with _quiet(), torch.inference_mode():
             for chosen in plan([len(row) for row in ids], max(1, min(_TOKENS, _NUMBERS // width)), most):
-                made = self._run([texts[i] for i in chosen], task, prompt)["sentence_embedding"]  # (B, D)
+                made = self._run([texts[i] for i in chosen], task, prompt)[self._output]  # (B, D)
                 made = made.to_dense() if made.is_sparse else made
                 check_finite(torch.isfinite(made).all(1).numpy(), [texts[i] for i in chosen])
                 rows.append(made.to_sparse() if self._sparse else made)
@@ -197,29 +206,29 @@ class Library:
             route = module._resolve_route_name(task, "text") if hasattr(module, "_resolve_route_name") else task
             yield from module.sub_modules[route or next(iter(module.sub_modules))]
 
-    def _features(self, texts: list[str], task: str | None, prompt: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+    def _features(self, texts: list[Any], task: str | None, prompt: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401
         """Texts as the first module takes them."""
         features: dict[str, Any] = self.model.preprocess(texts, prompt=prompt or None, task=task, **options)
         return features
 
-    def _run(self, texts: list[str], task: str | None, prompt: str) -> dict[str, Any]:
+    def _run(self, texts: list[Any], task: str | None, prompt: str) -> dict[str, Any]:
         """Texts through all modules."""
         try:
             made: dict[str, Any] = self.model(self._features(texts, task, prompt, **self._padding), task=task)
         except Exception as error:
             raise ModelFormatError(
-                f"{NAME} cannot encode the text {texts[0][:60]!r} with {self._folder}: {error}. "
+                f"{NAME} cannot encode the text {texts[0]!r:.80} with {self._folder}: {error}. "
                 "An index out of range is a token beyond the model's table: the tokenizer has more tokens than it."
             ) from error
         return made
 
 
-def check_finite(finite: npt.NDArray[np.bool_], texts: Sequence[str]) -> None:
+def check_finite(finite: npt.NDArray[np.bool_], texts: Sequence[Any]) -> None:
     """Raise NonFiniteError for the first text whose vector is not finite, by flags (N,)."""
     if not finite.all():
         text = texts[int(finite.argmin())]
         raise NonFiniteError(
-            f"torch itself gives NaN or infinity for the text {text[:60]!r}: the checkpoint's weights are damaged."
+            f"torch itself gives NaN or infinity for the text {text!r:.80}: the checkpoint's weights are damaged."
         )
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from trivec._encoders.pipeline import Pipeline
 from trivec._engine.session import Session
 from trivec._gate.figures import cosine
-from trivec._gate.texts import Text
+from trivec._gate.texts import Pair, Text
 from trivec._model.manifest import EncoderSpec, Route
 from trivec._model.modules import TransformerSpec
 from trivec._tokens.tokenizer import TextTokenizer
@@ -28,8 +28,15 @@ _PROMPTS, _PROMPTED = 8, 6  # prompts of a checkpoint that are tried, and texts 
 class Tokenized(NamedTuple):
     """Texts that have at least one token, with their ids."""
 
-    texts: list[Text]
+    texts: list[Text] | list[Pair]
     ids: Ids
+    second: npt.NDArray[np.int64] | None = None
+    """(N,) of pairs: where their token types change."""
+
+    @property
+    def is_pairs(self) -> bool:
+        """Whether these are pairs of texts."""
+        return any(isinstance(text, Pair) for text in self.texts)
 
 
 class Prompted(NamedTuple):
@@ -37,7 +44,7 @@ class Prompted(NamedTuple):
 
     route: str
     prompt: str
-    texts: list[str]
+    texts: list[Any]
     ids: Ids
     vectors: HybridVectors
 
@@ -88,7 +95,7 @@ def take_reference(
             task = None if key == "default" else key
             check_ids(listed, texts.ids, library.ids(listed, task), NAME)
             stated = library.vectors(listed, texts.ids, task)
-            check_agreement(pipeline, texts.texts, texts.ids, stated, library, task)
+            check_agreement(pipeline, texts.texts, texts.ids, texts.second, stated, library, task)
             made[key] = dataclasses.replace(made[key], dense=stated.dense) if several else stated
             prompted += [_prompted(library, key, task, prompt, texts) for prompt in _some_prompts(prompts)]
     if library is not None:
@@ -127,12 +134,16 @@ def put_right(
     far = ""
     if what:
         task = None if routes[0] == "default" else routes[0]
-        fitting = [text.text for text, ids in zip(*texts, strict=True) if len(ids) < (limit or len(ids) + 1)]
+        listed: list[Any] = [*texts.texts]
+        fitting = [text.text for text, ids in zip(listed, texts.ids, strict=True) if len(ids) < (limit or len(ids) + 1)]
         some = fitting[:: max(1, len(fitting) // 32)]
         before = library.vectors(some, library.ids(some, task), task).dense
         library.put_right(spec, padded_to, limit)
         after = library.vectors(some, library.ids(some, task), task).dense
-        if before is not None and after is not None:
+        if before is not None and after is not None and texts.is_pairs:
+            off = float(np.abs(before - after).max())
+            far = f"; the logits of {NAME} as it is are up to {off:.3g} from these"
+        elif before is not None and after is not None:
             found = cosine(before, after)
             far = f"; the vectors of {NAME} as it is have cosines of {found.min():.4f} to {found.max():.4f} to these"
     elif limit is not None:
@@ -166,11 +177,12 @@ def pipeline_of(
         arrays,
         route.sparse,
         route.multi,
+        route.score,
     )
 
 
 def _finite(pipeline: Pipeline, texts: Tokenized) -> HybridVectors:
     """Torch's outputs, pooled and finished in numpy."""
-    found, finite = vectors(pipeline, texts.ids)
+    found, finite = vectors(pipeline, texts.ids, texts.second)
     check_finite(finite, [text.text for text in texts.texts])
     return found

@@ -58,7 +58,8 @@ def load(
         token: access token for the Hub.
         local_files_only: never go to the Hub.
         trust_remote_code: run the Python files of the checkpoint.
-        task: "feature-extraction" or "fill-mask", by the names of Optimum, or "text-features" of a text tower.
+        task: "feature-extraction", "fill-mask" or "text-classification", by the names of Optimum, or "text-features" of
+            a text tower.
         model_kwargs: the checkpoint's own arguments of the model's from_pretrained.
         config_kwargs: the same of the config's.
 

@@ -1,5 +1,6 @@
 """The reference: the checkpoint's own tokenizer and its torch model in float32."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from trivec._encoders.pipeline import Pipeline
+from trivec._engine.row_feeds import feed
 from trivec._model.manifest import ROWS
 from trivec._pooling.heads import Selection, Wanted
 from trivec._tokens.batch import Batch
@@ -60,26 +62,37 @@ class TorchSession:
     def __init__(self, head: Head) -> None:
         self._head = head
 
-    def run_all(self, ids: npt.NDArray[np.int64], outputs: Sequence[str]) -> list[npt.NDArray[np.float32]]:
-        """Rows of equal length (B, S) to some of the head's outputs, float32."""
+    def run_all(
+        self, ids: npt.NDArray[np.int64], outputs: Sequence[str], second: npt.NDArray[np.int64] | None = None
+    ) -> list[npt.NDArray[np.float32]]:
+        """Rows of equal length (B, S) to some of the head's outputs, float32; `second` as of the runtime's session."""
+        given = (torch.from_numpy(np.ascontiguousarray(feed(name, ids, second))) for name in self._head.inputs)
         with torch.no_grad():
-            made = self._head(torch.from_numpy(np.ascontiguousarray(ids)))
+            made = self._head(*given)
         made = made if isinstance(made, tuple) else (made,)
         named = dict(zip(self._head.outputs, made, strict=True))
         return [named[name].float().numpy() for name in outputs]
 
 
-def vectors(pipeline: Pipeline, ids: Sequence[npt.NDArray[np.int64]]) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
-    """What a pipeline over torch says of each text, and whether all of it is finite (N,); every text has a token."""
+def vectors(
+    pipeline: Pipeline, ids: Sequence[npt.NDArray[np.int64]], second: npt.NDArray[np.int64] | None = None
+) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
+    """What a pipeline over torch says of each text, and whether all of it is finite (N,); every text has a token.
+
+    Of pairs `second` (N,) has where their token types change.
+    """
+    heads = (pipeline.sparse, pipeline.multi, pipeline.score)
     wanted = Wanted(
-        dense=pipeline.pooling is not None or (pipeline.sparse is None and pipeline.multi is None),
+        dense=pipeline.pooling is not None or heads == (None, None, None),
         sparse=Selection() if pipeline.sparse else None,
         multi=pipeline.multi is not None,
+        score=pipeline.score is not None,
     )
     collector = Collector(len(ids))
     width = 1 if pipeline.sparse is None or pipeline.sparse.kind != "splade" else pipeline.sparse.dim
     most = max(1, _NUMBERS // (width * 64))  # logits of 64 tokens a row; longer texts come one at a time anyway
     for rows in plan([len(row) for row in ids], min(_TOKENS, max(1, _NUMBERS // width)), most):
         batch = np.stack([ids[row] for row in rows])  # (B, S)
-        collector.add(rows, *pipeline.represent(Batch.of_rows(batch), wanted))
+        types = None if second is None else second[rows]
+        collector.add(rows, *pipeline.represent(dataclasses.replace(Batch.of_rows(batch), second=types), wanted))
     return collector.vectors(None), collector.finite

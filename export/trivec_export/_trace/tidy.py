@@ -18,7 +18,7 @@ def tidy(model: ModelProto, prefix: str) -> None:
     """Clean a freshly exported model.
 
     Args:
-        model: changed in place; one input (B, S), no subgraphs or functions.
+        model: changed in place; inputs (B, S), no subgraphs or functions.
         prefix: start of every module path that says nothing, such as "model.".
     """
     graph = model.graph
@@ -201,8 +201,12 @@ def _rename(graph: GraphProto, names: dict[str, str]) -> None:
 
 
 def _name_axes(graph: GraphProto) -> None:
-    """Call the two dynamic dimensions of the input by their names, everywhere; forget what is computed from them."""
-    axes = {dim.dim_param: name for dim, name in zip(graph.input[0].type.tensor_type.shape.dim, AXES, strict=True)}
+    """Call the two dynamic dimensions of the inputs by their names, everywhere; forget what is computed from them.
+
+    Inputs have the same two; where the tracer has given one symbols of its own, they are the same names all the same.
+    """
+    shapes = [value.type.tensor_type.shape.dim for value in graph.input]
+    axes = {dim.dim_param: name for shape in shapes for dim, name in zip(shape, AXES, strict=True)}
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in axes:

@@ -105,10 +105,12 @@ def _trace_plain(tokens: Head, max_length: int | None) -> onnx.ModelProto:
     return exported
 
 
-def _example(tokens: Head, max_length: int | None) -> Tensor:
-    """Token ids (2, S): torch.export would take a dimension of 1 for a constant."""
+def _example(tokens: Head, max_length: int | None) -> tuple[Tensor, ...]:
+    """Each input (2, S): torch.export would take a dimension of 1 for a constant."""
     length = max(2, min(16, max_length or 16))
-    return torch.arange(2 * length).reshape(2, length) % tokens.vocabulary
+    ids = torch.arange(2 * length).reshape(2, length) % tokens.vocabulary
+    types = (torch.arange(length) >= length // 2).long().repeat(2, 1)
+    return tuple({"input_ids": ids, "token_type_ids": types}[name] for name in tokens.inputs)
 
 
 def _finish(exported: onnx.ModelProto) -> None:
@@ -129,19 +131,19 @@ def _untraceable(model: PreTrainedModel, error: Exception) -> ModelFormatError:
     )
 
 
-def _export(tokens: Head, ids: Tensor) -> onnx.ModelProto:
-    """torch.export and torch.onnx.export with both dimensions of ids (B, S) dynamic."""
+def _export(tokens: Head, example: tuple[Tensor, ...]) -> onnx.ModelProto:
+    """torch.export and torch.onnx.export with both dimensions of each input (B, S) dynamic."""
     dims = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     try:
         # By hand: torch.onnx.export would try again in other ways after an error of ours, and report the last one.
-        program = torch.export.export(tokens, (ids,), dynamic_shapes=(dims,), strict=False)
+        program = torch.export.export(tokens, example, dynamic_shapes=(dims,) * len(example), strict=False)
     except (TypeError, AttributeError, RuntimeError) as error:
         raise _untraceable(tokens.model, error) from error
     exported = torch.onnx.export(
         program,
         dynamo=True,
         opset_version=OPSET,
-        input_names=["input_ids"],
+        input_names=list(tokens.inputs),
         output_names=list(tokens.outputs),
         verbose=False,
     )

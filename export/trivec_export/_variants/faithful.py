@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 import onnx
 
-from trivec._gate.checks import figures_by_head
-from trivec._gate.figures import HEADS, failures
+from trivec._gate.checks import bounds_of, figures_by_head, missed
 from trivec._vectors.arrays import Floats
 from trivec_export._draft import Draft
 from trivec_export._graph.run import GraphSession
@@ -25,11 +24,11 @@ def is_faithful(graph: onnx.ModelProto, *, part: Draft, arrays: Mapping[str, Flo
         precision: whose bounds count.
     """
     session = GraphSession(graph)
-    kinds = [text.kind for text in part.verification.texts]
+    kinds, bounds = [text.kind for text in part.verification.texts], bounds_of(precision)
     for name, reference in part.reference.items():
         pipeline = pipeline_of(part.encoder, session, graph.graph.output[0].name, part.routes[name], arrays)
-        found, _ = vectors(pipeline, part.verification.ids)
-        heads = figures_by_head(found, [found], 1, reference, kinds)
-        if any(failures(figures, HEADS[head][precision]) for head, figures in heads.items()):
+        found, _ = vectors(pipeline, part.verification.ids, part.verification.second)
+        heads = figures_by_head(found, [found], 1, reference, kinds, scores=part.verification.is_pairs)
+        if any(missed(figures, bounds[head]) for head, figures in heads.items()):
             return False
     return True

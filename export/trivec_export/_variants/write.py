@@ -129,7 +129,7 @@ def _write(folder: Path, path: str, model: onnx.ModelProto, precision: str) -> V
     files = save_graph(chunk_pool(model), target)
     return Variant(
         files=tuple(describe(folder, file.relative_to(folder).as_posix()) for file in files),
-        inputs=("input_ids",),
+        inputs=tuple(value.name for value in model.graph.input),
         output=model.graph.output[0].name,
         opset=OPSET,
         needs=NEEDS[precision],

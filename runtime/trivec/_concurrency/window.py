@@ -141,16 +141,19 @@ def distinct_rows(slices: Sequence[tuple[Job, int, int]]) -> tuple[Tokens, list[
     """The rows that differ, and where each job's are among them."""
     if len(slices) == 1 and slices[0][1] == 0 and slices[0][2] == len(slices[0][0].lengths):
         return slices[0][0].tokens, [np.arange(slices[0][2])]
-    place: dict[bytes, int] = {}
+    place: dict[tuple[bytes, int], int] = {}
     rows: list[npt.NDArray[np.int64]] = []
     places: list[npt.NDArray[np.intp]] = []
     for job, first, stop in slices:
         found = []
         for row in range(first, stop):
-            ids = job.tokens.of(row)
-            number = place.setdefault(ids.tobytes(), len(rows))
+            ids, second = job.tokens.of(row), job.tokens.second
+            number = place.setdefault((ids.tobytes(), -1 if second is None else int(second[row])), len(rows))
             if number == len(rows):
                 rows.append(ids)
             found.append(number)
         places.append(np.array(found, dtype=np.intp))
-    return Tokens.of_ids(rows), places
+    tokens = Tokens.of_ids(rows)
+    if slices[0][0].tokens.second is not None:  # jobs of one key are of one model
+        tokens = tokens._replace(second=np.array([second for _, second in place], dtype=np.int64))
+    return tokens, places

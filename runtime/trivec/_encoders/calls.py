@@ -70,8 +70,8 @@ class RowCall(NamedTuple):
 class Ready(NamedTuple):
     """Texts of a call, tokenized: each that differs once."""
 
-    texts: Sequence[str]
-    """The N texts as they came."""
+    texts: Sequence[Any]
+    """The N texts, or pairs of texts, as they came."""
     tokens: Tokens
     """Of the U texts that differ."""
     row_of: Rows | None
@@ -144,16 +144,17 @@ def for_task(encode: Encode, task: Side) -> Encode:
 
 
 def in_thread(encode: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """`encode` as a coroutine, with the signature of `encode`: it works in a thread, so that an event loop goes on.
+    """`encode` (or `predict`, `rank`) as a coroutine of its signature: it works in a thread, so that a loop goes on.
 
     At the interpreter's end, where there are no threads, the loop waits.
     """
+    name = encode.__name__
 
     @functools.wraps(encode)
-    async def aencode(self: _Encodes, *inputs: object, **options: object) -> object:
+    async def aencode(self: object, *inputs: object, **options: object) -> object:
         import asyncio  # costs 40 ms, and whoever awaits has it
 
-        work = functools.partial(contextvars.copy_context().run, self.encode, *inputs, **options)
+        work = functools.partial(contextvars.copy_context().run, getattr(self, name), *inputs, **options)
         if is_ending():  # not even an executor may be made: closing it, `asyncio.run` would start a thread
             return work()
         try:
@@ -162,19 +163,23 @@ def in_thread(encode: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
             return work()
         return await waiting
 
-    aencode.__name__ = "aencode"
-    aencode.__qualname__ = encode.__qualname__.replace("encode", "aencode")
-    aencode.__doc__ = "`encode` in a worker thread, so that an event loop goes on meanwhile."
+    aencode.__name__ = f"a{name}"
+    aencode.__qualname__ = encode.__qualname__.replace(name, f"a{name}")
+    aencode.__doc__ = f"`{name}` in a worker thread, so that an event loop goes on meanwhile."
     return cast("Callable[P, Coroutine[Any, Any, R]]", aencode)
 
 
-def check_finite(finite: npt.NDArray[np.bool_], texts: Sequence[str], variant: str) -> None:
-    """Raise NonFiniteError, naming the first text whose vector (N,) is not finite."""
+def check_finite(
+    finite: npt.NDArray[np.bool_], texts: Sequence[Any], variant: str, made: str = "vectors", item: str = "text"
+) -> None:
+    """Raise NonFiniteError, naming the first text (or pair) of which what was made (N,) is not finite."""
     if finite.all():
         return
     index = int(np.flatnonzero(~finite)[0])
     other = "the fp32 variant" if variant != "fp32" else "the checkpoint: its weights may hold NaN"
+    text = texts[index]
+    shown = f"{text[:60]!r}" if isinstance(text, str) else " and ".join(f"{part[:60]!r}" for part in text)
     raise NonFiniteError(
-        f"{int((~finite).sum())} of {len(texts)} vectors are NaN or infinite, the first that of the text at index "
-        f"{index}: {texts[index][:60]!r}. Check {other}."
+        f"{int((~finite).sum())} of {len(texts)} {made} are NaN or infinite, the first that of the {item} at index "
+        f"{index}: {shown}. Check {other}."
     )

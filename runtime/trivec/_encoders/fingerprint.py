@@ -65,6 +65,14 @@ def heads_fingerprint(
     return _hash(ingredients)
 
 
+def scores_fingerprint(
+    pipeline: Pipeline, *, variant: str, digest: Callable[[str], str], prompt: str, settings: Mapping[str, object]
+) -> str:
+    """The same for a route that scores pairs; `settings` are the options that a call gives for its scores."""
+    score = None if pipeline.score is None else asdict(pipeline.score)
+    return _hash({**_common(pipeline, variant, digest), "score": score, "prompt": prompt, **settings})
+
+
 def _common(pipeline: Pipeline, variant: str, digest: Callable[[str], str]) -> dict[str, object]:
     """Files, tokenizer settings and pooling of a route."""
     encoder = pipeline.encoder

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from trivec._encoders.calls import Side
 from trivec._encoders.protocol import Encoder, is_encoder
@@ -41,8 +41,13 @@ def fingerprint_of_call(encoder: Encoder, options: Mapping[str, Any]) -> str:
     return encoder.fingerprint_of(**{name: value for name, value in options.items() if name in names})
 
 
-def fingerprint_of_plain_call(encoder: Encoder) -> str | None:
-    """The fingerprint of `encode(texts)`; None of a Router without a route for calls that name no task."""
+class _Fingerprinted(Protocol):
+    @property
+    def fingerprint(self) -> str: ...
+
+
+def fingerprint_of_plain_call(encoder: _Fingerprinted) -> str | None:
+    """The fingerprint of `encode(texts)` or `predict(pairs)`; None of a Router that has no route for such a call."""
     try:
         return encoder.fingerprint
     except InputError:

@@ -1,4 +1,4 @@
-"""One route of a model, open: tokenizer, session, pooling and what follows, and the sparse and multi-vector heads."""
+"""One route of a model, open: tokenizer, session, pooling and what follows; sparse, multi-vector and score heads."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from trivec._engine.graph_session import GraphSession
 from trivec._engine.mixed_feeds import POOLED, run_mixed
 from trivec._errors import InputError, ModelFormatError
-from trivec._model.manifest import ROWS, EncoderSpec, Multi, Pooling, Sparse, Step
+from trivec._model.manifest import ROWS, EncoderSpec, Multi, Pooling, Score, Sparse, Step
 from trivec._pooling.dense import apply_steps, pool_weights
 from trivec._pooling.heads import Wanted, finite_texts, pool_batch, term_weights, token_vectors
 from trivec._tokens.batch import Batch, Tokens
@@ -41,6 +41,7 @@ class Pipeline:
     arrays: Mapping[str, Floats]
     sparse: Sparse | None = None
     multi: Multi | None = None
+    score: Score | None = None
 
     @property
     def dim(self) -> int:
@@ -63,8 +64,11 @@ class Pipeline:
     ) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
         """What is wanted of B texts in one run, and whether everything of a text is finite, (B,).
 
-        All or none of the texts have tokens; those without have no terms, and pool to zeros.
+        All or none of the texts have tokens; those without have no terms, and pool to zeros. Logits of pairs (B, L)
+        are `dense` in the record.
         """
+        if wanted.score:
+            return self._logits(batch)
         head, tokens = self.sparse if wanted.sparse is not None else None, self._tokens_head(wanted)
         if not len(batch.ids):
             return self._of_nothing(len(batch), wanted, tokens), np.ones(len(batch), dtype=np.bool_)
@@ -122,6 +126,21 @@ class Pipeline:
     def finish(self, pooled: Floats) -> Floats:
         """What follows pooling: (B, H * modes) to (B, D)."""
         return apply_steps(pooled, self.steps, self.arrays)
+
+    def _logits(self, batch: Batch) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
+        """What the graph makes of B pairs, (B, L), and whether all of a pair's is finite, (B,)."""
+        session, head = self.session, self.score
+        if session is None or head is None:
+            raise InputError("this route scores no pairs.")
+        logits = np.zeros((0, len(head.labels)), dtype=np.float32)
+        if len(batch):
+            (logits,) = session.run_all(batch.rows(), (head.output,), batch.second)  # (B, L)
+        if logits.shape != (len(batch), len(head.labels)):
+            raise ModelFormatError(
+                f"the graph gives {head.output} of the shape {logits.shape} for {len(batch)} pairs; expected "
+                f"{len(head.labels)} numbers for each. Export the model again: trivec export"
+            )
+        return HybridVectors(logits), np.asarray(np.isfinite(logits).all(1))
 
     def _tokens_head(self, wanted: Wanted) -> Multi | None:
         """How vectors of tokens are made, where they are wanted."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trivec._errors import InputError, NonFiniteError, TruncationError
 from trivec._system.background import Background, Job
@@ -13,7 +13,7 @@ Block = TypeVar("Block")
 
 
 def blocks(
-    texts: Iterable[str], window: int, read: Callable[[list[str]], Ready], encode: Callable[[Ready], Block]
+    texts: Iterable[Any], window: int, read: Callable[[list[Any]], Ready], encode: Callable[[Ready], Block]
 ) -> Iterator[Block]:
     """`encode(read(part))` of `window` texts at a time, in order, for any number of texts.
 
@@ -28,16 +28,18 @@ def blocks(
     return _blocks(iter(stream(texts, window)), window, read, encode)
 
 
-def stream(texts: object, window: object, *, taker: str = "encode_iter", alone: str = "encode(text)") -> Iterable[str]:
-    """The texts one by one; InputError unless these are texts in an iterable and a size."""
+def stream(
+    texts: object, window: object, *, taker: str = "encode_iter", alone: str = "encode(text)", items: str = "texts"
+) -> Iterable[Any]:
+    """The texts, or pairs, one by one; InputError unless these are some in an iterable, and a size."""
     if not isinstance(window, int) or window < 1:
         raise InputError(f"window must be a whole number of at least 1, got {window!r}.")
     if isinstance(texts, str):
-        raise InputError(f"{taker} takes an iterable of texts, got one text. Type: {alone}")
-    return one_by_one(texts, f"{taker} takes an iterable of texts")
+        raise InputError(f"{taker} takes an iterable of {items}, got one text. Type: {alone}")
+    return one_by_one(texts, f"{taker} takes an iterable of {items}")
 
 
-def windows(texts: Iterable[str], window: int) -> Iterator[list[str]]:
+def windows(texts: Iterable[Any], window: int) -> Iterator[list[Any]]:
     """Lists of `window` texts, the last one shorter; what the source raises comes after the texts before it."""
     source, failure = iter(texts), None
     while failure is None:
@@ -50,7 +52,7 @@ def windows(texts: Iterable[str], window: int) -> Iterator[list[str]]:
 
 
 def _blocks(
-    texts: Iterator[str], window: int, read: Callable[[list[str]], Ready], encode: Callable[[Ready], Block]
+    texts: Iterator[Any], window: int, read: Callable[[list[Any]], Ready], encode: Callable[[Ready], Block]
 ) -> Iterator[Block]:
     done = 0
     with Background(1, "trivec-tokenizer") as ahead:  # leaving it waits for one window
@@ -70,9 +72,9 @@ def _blocks(
         raise failure
 
 
-def _pull(texts: Iterator[str], window: int) -> tuple[list[str], Exception | None]:
+def _pull(texts: Iterator[Any], window: int) -> tuple[list[Any], Exception | None]:
     """Up to `window` texts, and what their source raised after them."""
-    part: list[str] = []
+    part: list[Any] = []
     try:
         part.extend(islice(texts, window))  # keeps what came before an error
     except Exception as error:  # noqa: BLE001 - raised again, when the texts before it are through

@@ -119,8 +119,12 @@ class GraphSession(ABC):
         """Run rows of equal length: ids (B, S) to the output (B, S, H) or (B, D), float32."""
         return self.run_all(ids, (output,))[0]
 
-    def run_all(self, ids: npt.NDArray[np.int64], outputs: Sequence[str]) -> list[Floats]:
+    def run_all(
+        self, ids: npt.NDArray[np.int64], outputs: Sequence[str], second: npt.NDArray[np.int64] | None = None
+    ) -> list[Floats]:
         """Run rows of equal length (B, S), to several outputs; what only other outputs need is not computed.
+
+        Of pairs `second` (B,) says where the tokens of type 1 start, for a graph that reads token types.
 
         Where memory runs out, the rows run in two, and this session's runs are smaller from then on.
 
@@ -130,23 +134,25 @@ class GraphSession(ABC):
         if len(ids) == 1:  # one text cannot be cut
             try:
                 if self._fixed is None:
-                    return self.run_feeds({name: feed(name, ids) for name in self.inputs}, outputs)
-                return self._run_rows(ids, outputs)
+                    return self.run_feeds({name: feed(name, ids, second) for name in self.inputs}, outputs)
+                return self._run_rows(ids, outputs, second)
             except Exception as error:
                 raise self.run_error(error, 1, ids.shape[1]) from error
 
         def run(rows: slice) -> list[Floats]:
-            return self._run_rows(ids[rows], outputs)
+            return self._run_rows(ids[rows], outputs, None if second is None else second[rows])
 
         def failure(error: Exception, rows: slice) -> ProviderError:
             return self.run_error(error, rows.stop - rows.start, ids.shape[1])
 
         return within(self.budget, [ids.shape[1]] * len(ids), run, failure)
 
-    def _run_rows(self, ids: npt.NDArray[np.int64], outputs: Sequence[str]) -> list[Floats]:
+    def _run_rows(
+        self, ids: npt.NDArray[np.int64], outputs: Sequence[str], second: npt.NDArray[np.int64] | None
+    ) -> list[Floats]:
         if self._fixed is None:
-            return self.run_feeds({name: feed(name, ids) for name in self.inputs}, outputs)
-        return run_fixed(lambda feeds: self.run_feeds(feeds, outputs), self.inputs, ids, self._fixed)
+            return self.run_feeds({name: feed(name, ids, second) for name in self.inputs}, outputs)
+        return run_fixed(lambda feeds: self.run_feeds(feeds, outputs), self.inputs, ids, self._fixed, second)
 
     @abstractmethod
     def run_feeds(self, feeds: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str]) -> list[Floats]:

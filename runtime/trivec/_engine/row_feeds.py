@@ -26,17 +26,19 @@ def check_inputs(inputs: Sequence[str], graph: Path) -> None:
     unknown = [name for name in inputs if name != "input_ids" and name not in _EXTRA_INPUTS]
     if unknown or "input_ids" not in inputs:
         raise ModelFormatError(
-            f"{graph} has the inputs {list(inputs)}; a text encoder has input_ids and at most "
+            f"{graph} has the inputs {list(inputs)}; a model of texts has input_ids and at most "
             f"{', '.join(_EXTRA_INPUTS)}. Export the model with: trivec export"
         )
 
 
-def feed(name: str, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """One graph input (B, S) for rows without padding."""
+def feed(name: str, ids: Ids, second: Ids | None = None) -> Ids:
+    """One graph input (B, S) for rows without padding; `second` (B,): where the tokens of type 1 start in each."""
     if name == "input_ids":
         return ids
     if name == "position_ids":
         return np.broadcast_to(np.arange(ids.shape[1], dtype=np.int64), ids.shape).copy()
+    if name == "token_type_ids" and second is not None:
+        return (np.arange(ids.shape[1]) >= second[:, None]).astype(np.int64)  # (B, S)
     return np.full_like(ids, 1 if name == "attention_mask" else 0)
 
 
@@ -70,6 +72,7 @@ def run_fixed(
     inputs: Sequence[str],
     ids: Ids,
     fixed: FixedShape,
+    second: Ids | None = None,
 ) -> list[Floats]:
     """Run rows of equal length (B, S), S at most what is fixed, in pieces of the fixed shape; outputs as of (B, S).
 
@@ -78,14 +81,18 @@ def run_fixed(
         inputs: names.
         ids: (B, S).
         fixed: what the graph reads.
+        second: (B,) where the tokens of type 1 start in each row; None: there are none.
     """
     count, length = ids.shape
     rows, tokens = fixed.rows or count, fixed.tokens or length
     padded = np.zeros((-(-count // rows) * rows, tokens), dtype=ids.dtype)  # (B', S'), whole pieces
     padded[:count, :length], padded[count:, :length] = ids, ids[-1]
+    if second is not None:
+        second = np.append(second, np.repeat(second[-1:], len(padded) - count))  # (B',)
     pieces: list[list[npt.NDArray[Any]]] = []
     for start in range(0, len(padded), rows):
-        feeds = {name: feed(name, padded[start : start + rows]) for name in inputs}
+        types = None if second is None else second[start : start + rows]
+        feeds = {name: feed(name, padded[start : start + rows], types) for name in inputs}
         if "attention_mask" in feeds:
             feeds["attention_mask"][:, length:] = 0
         pieces.append(run(feeds))

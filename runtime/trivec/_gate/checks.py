@@ -4,19 +4,55 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
-from trivec._encoders.text_encoder import TextEncoder
-from trivec._gate.figures import Bounds, Figures, compare, compare_multi, compare_sparse, failures
-from trivec._gate.texts import Text
+from trivec._gate.figures import HEADS, Bounds, Figures, compare, compare_multi, compare_sparse
+from trivec._gate.score_figures import SCORE_BOUNDS, ScoreBounds, ScoreFigures, compare_scores
+from trivec._gate.texts import Pair, Text
 from trivec._vectors.arrays import Floats
 from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
 
 ALONE = 48  # texts that are also encoded each in a call of its own
+AnyBounds = Bounds | ScoreBounds
+AnyFigures = Figures | ScoreFigures
+
+
+class Represents(Protocol):
+    """What is asked of an encoder, or of a reranker."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """What it gives."""
+
+    @property
+    def precision(self) -> str:
+        """The variant that runs."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+
+    @property
+    def engine_fingerprint(self) -> str:
+        """What computes, in words."""
+
+    def represent(self, inputs: Any, **options: Any) -> HybridVectors:  # noqa: ANN401
+        """What it makes of texts, or pairs."""
+
+
+def bounds_of(precision: str) -> dict[str, AnyBounds]:
+    """The gate of a variant, by head."""
+    found: dict[str, AnyBounds] = {head: by_precision[precision] for head, by_precision in HEADS.items()}
+    return {**found, "score": SCORE_BOUNDS[precision]}
+
+
+def missed(figures: AnyFigures, bounds: AnyBounds) -> list[str]:
+    """Each bound that is not kept, as a phrase."""
+    return cast("Any", bounds).missed(figures)  # type: ignore[no-any-return]  # those of one head
 
 
 @dataclass(frozen=True)
@@ -26,15 +62,15 @@ class Check:
     precision: str
     device: str
     route: str
-    figures: Figures
+    figures: AnyFigures
     failed: list[str]
     worst_text: str
     texts: int
     ms_per_text: float
     worst_texts: tuple[tuple[str, float], ...] = ()
-    """The texts that are furthest off with their cosines, worst first."""
+    """The texts that are furthest off, worst first, with their cosines (pairs: their differences)."""
     head: str = "dense"
-    """ "dense", "sparse" or "colbert": which of a route's representations."""
+    """ "dense", "sparse" or "colbert": which of a route's representations; or "score"."""
     others: tuple["Check", ...] = ()
     """An export's checks of the other routes and heads of the encoder, of which this is the worst."""
     engine: str = ""
@@ -67,8 +103,10 @@ def figures_by_head(
     stride: int,
     reference: HybridVectors,
     kinds: Sequence[str],
-) -> dict[str, Figures]:
-    """Figures of each head that the reference has: "dense", "sparse", "colbert".
+    *,
+    scores: bool = False,
+) -> dict[str, AnyFigures]:
+    """Figures of each head that the reference has: "dense", "sparse", "colbert", or "score".
 
     Args:
         vectors: of N texts, all in one call.
@@ -76,10 +114,13 @@ def figures_by_head(
         stride: see `alone`.
         reference: of the N texts.
         kinds: what each text stands for.
+        scores: whether these are pairs, and the dense parts their logits.
     """
-    found: dict[str, Figures] = {}
+    found: dict[str, AnyFigures] = {}
     if reference.dense is not None:
         one = np.concatenate([item.dense for item in alone if item.dense is not None])  # (M, D)
+        if scores:
+            return {"score": compare_scores(cast("Floats", vectors.dense), one, stride, reference.dense, kinds)}
         found["dense"] = compare(cast("Floats", vectors.dense), one, stride, reference.dense, kinds)
     if isinstance(reference.sparse, SparseVectors):
         rows = SparseVectors.concatenate([cast("SparseVectors", item.sparse) for item in alone])
@@ -93,34 +134,40 @@ def figures_by_head(
 
 
 def check_route(
-    encoder: TextEncoder[Any],
-    texts: Sequence[Text],
+    encoder: Represents,
+    texts: Sequence[Text] | Sequence[Pair],
     route: str | None,
     reference: HybridVectors,
-    bounds: Mapping[str, Bounds],
+    bounds: Mapping[str, AnyBounds],
 ) -> list[Check]:
     """Encode all texts in one call and some in calls of their own, and compare each head with the reference."""
-    listed = [text.text for text in texts]
+    listed: list[Any] = [text.text for text in texts]
     asked: dict[str, Any] = {"prompt": "", "task": route, "whole": True}
     start = time.perf_counter()
     vectors = encoder.represent(listed, **asked)
     seconds = time.perf_counter() - start
     stride = max(1, len(listed) // ALONE)
     alone = [encoder.represent([text], **asked) for text in listed[::stride]]
-    found = figures_by_head(vectors, alone, stride, reference, [text.kind for text in texts])
+    kinds, scores = [text.kind for text in texts], encoder.heads == ("score",)
+    found = figures_by_head(vectors, alone, stride, reference, kinds, scores=scores)
     return [
         Check(
             encoder.precision,
             encoder.device,
             route or "default",
             figures,
-            failures(figures, bounds[head]),
-            listed[figures.worst],
+            missed(figures, bounds[head]),
+            shown(listed[figures.worst]),
             len(listed),
             seconds / len(listed) * 1000,
-            tuple((listed[index], value) for index, value in figures.lowest),
+            tuple((shown(listed[index]), value) for index, value in figures.lowest),
             head,
             engine=encoder.engine_fingerprint,
         )
         for head, figures in found.items()
     ]
+
+
+def shown(text: str | tuple[str, str]) -> str:
+    """A text, or a pair, in one string."""
+    return text if isinstance(text, str) else " | ".join(text)

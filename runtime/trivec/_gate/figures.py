@@ -31,6 +31,19 @@ class Bounds:
     """Of a sparse row's 32 heaviest terms."""
     max_diff: float | None = None
 
+    def missed(self, figures: "Figures") -> list[str]:
+        """Each bound that is not kept, as a phrase."""
+        return failures(figures, self)
+
+    def asked(self) -> str:
+        """The bounds, for people."""
+        parts = [f"min {self.cosine_min}"]
+        parts += [f"mean {self.cosine_mean}"] if self.cosine_mean is not None else []
+        parts += [f"top-10 {self.top10_overlap}"] if self.top10_overlap is not None else []
+        parts += [f"terms {self.terms_overlap}"] if self.terms_overlap is not None else []
+        parts += [f"differences {self.max_diff}"] if self.max_diff is not None else []
+        return ", ".join(parts)
+
 
 BOUNDS = {
     "fp32": Bounds(cosine_min=0.99999),
@@ -72,6 +85,24 @@ class Figures:
     """Mean share of the 32 heaviest terms of the reference's rows."""
     max_diff: float | None = None
     """Largest difference of a number."""
+
+    @property
+    def badness(self) -> float:
+        """The greater, the further off."""
+        return -self.cosine_min
+
+    def cells(self) -> dict[str, str]:
+        """The figures of a table's row, by column."""
+        return {
+            "cosine min": f"{self.cosine_min:.6f}",
+            "mean": f"{self.cosine_mean:.6f}",
+            "top-10": f"{self.top10_overlap:.4f}",
+        }
+
+    def of_kind(self, kind: str) -> str:
+        """Its figures of one kind of texts: the mean and the least cosine."""
+        found = self.by_kind[kind]
+        return f"{found['mean']:.4f} / {found['min']:.4f}"
 
 
 def compare(vectors: Vectors, alone: Vectors, stride: int, reference: Vectors, kinds: Sequence[str]) -> Figures:

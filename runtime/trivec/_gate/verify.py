@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from trivec._encoders.load_options import LoadOptions
-from trivec._encoders.text_encoder import TextEncoder
+from trivec._encoders.row_model import RowModel
 from trivec._engine.approvals import approve
 from trivec._engine.devices import BF16, OPENVINO, Device, parse_device
 from trivec._engine.engine_drift import tolerance
 from trivec._engine.openvino_session import has_bf16
 from trivec._engine.session import available_devices
 from trivec._errors import InputError, IntegrityError, ModelFormatError, ModelNotFoundError
-from trivec._gate.checks import Check, check_route
-from trivec._gate.figures import HEADS, Bounds
-from trivec._gate.texts import Text, verification_texts
+from trivec._gate.checks import AnyBounds, Check, bounds_of, check_route
+from trivec._gate.texts import Pair, Text, pairs_of, verification_texts
 from trivec._loading.choice import wanted, with_bf16
 from trivec._loading.open_model import open_model
 from trivec._model import manifest_file
+from trivec._model.families import scores_pairs
 from trivec._model.find import find
 from trivec._model.integrity import sha256
 from trivec._model.manifest import FILE_NAME, PRECISIONS, Manifest
@@ -80,19 +80,22 @@ def verify(
     source = find(name_or_folder)
     manifest = _read(source, expect)
     _check_files(source, manifest)
-    listed = [text.text for text in texts]
+    items: list[Text] | list[Pair] = pairs_of(texts) if scores_pairs(manifest.family) else texts
+    listed: list[Any] = [item.text for item in items]
     graphs = [name for name, route in manifest.routes.items() if manifest.encoders[route.encoder].variants]
     routes = [None if name == "default" else name for name in graphs]
     runs = _runs_of_openvino(manifest) if engine == OPENVINO else _runs(manifest, device)
     options = dataclasses.replace(options, name=source.name, device="cpu", precision="fp32")
-    with open_model(source, dataclasses.replace(options, engine="auto")) as encoder:
-        reference = {route: encoder.represent(listed, prompt="", task=route, whole=True) for route in routes}
+    with open_model(source, dataclasses.replace(options, engine="auto")) as opened:
+        model: Any = opened
+        reference = {route: model.represent(listed, prompt="", task=route, whole=True) for route in routes}
     checks = []
     for precision, place, layout in runs:
         run = dataclasses.replace(options, device=place, precision=precision, layout=layout, engine=engine)
-        with open_model(source, run) as encoder:
+        with open_model(source, run) as opened:
+            encoder: Any = opened
             for route in routes:
-                found = check_route(encoder, texts, route, reference[route], _bounds(encoder))
+                found = check_route(encoder, items, route, reference[route], _bounds(opened))
                 checks += [dataclasses.replace(check, layout=layout) for check in found]
             if record and layout == "mixed" and not any(check.failed for check in checks if check.layout == layout):
                 _approve(manifest, parse_device(encoder.device), checks)
@@ -168,12 +171,12 @@ def _runs_of_openvino(manifest: Manifest) -> list[tuple[str, str, str]]:
     return [(precision, "cpu", "rows") for precision in found]
 
 
-def _bounds(encoder: TextEncoder[Any]) -> dict[str, Bounds]:
+def _bounds(encoder: RowModel[Any]) -> dict[str, AnyBounds]:
     """The variant's gate, by head. Kernels of GPUs and of OpenVINO are chosen by shape: a batch may round another way.
 
     Where that moves a number that is rounded to int8 or bf16 afterwards, it moves by a step; the report has the figure.
     """
-    bounds = {head: by_precision[encoder.precision] for head, by_precision in HEADS.items()}
+    bounds = bounds_of(encoder.precision)
     if encoder.device == "cpu" and encoder.engine != OPENVINO:
         return bounds
     diff = {"fp16": 1e-3, "fp32": 1e-4}.get(encoder.precision, _STEP if encoder.engine == OPENVINO else 1e-4)
@@ -185,7 +188,7 @@ def _record(folder: Path, manifest: Manifest, checks: Sequence[Check]) -> None:
     fp16 = [c for c in checks if c.precision == "fp16" and c.layout == "rows" and c.device.startswith("cuda")]
     if not fp16 or any(check.failed for check in fp16):
         return
-    worst = min(fp16, key=lambda check: check.figures.cosine_min)
+    worst = max(fp16, key=lambda check: check.figures.badness)
     gate = {**worst.record("measured"), "against": "the fp32 variant"}
     encoders = {}
     for name, encoder in manifest.encoders.items():
@@ -216,19 +219,8 @@ def engines(checks: Sequence[Check]) -> str:
 
 def report(checks: Sequence[Check]) -> str:
     """The checks as an aligned table."""
-    header = [
-        "variant",
-        "device",
-        "route",
-        "head",
-        "texts",
-        "cosine min",
-        "mean",
-        "top-10",
-        "alone/batch",
-        "ms a text",
-        "gate",
-    ]
+    columns = checks[0].figures.cells() if checks else {}
+    header = ["variant", "device", "route", "head", "texts", *columns, "alone/batch", "ms a text", "gate"]
     rows = [
         [
             _variant(check),
@@ -236,9 +228,7 @@ def report(checks: Sequence[Check]) -> str:
             check.route,
             check.head,
             str(check.texts),
-            f"{check.figures.cosine_min:.6f}",
-            f"{check.figures.cosine_mean:.6f}",
-            f"{check.figures.top10_overlap:.4f}",
+            *check.figures.cells().values(),
             f"{check.figures.batch_diff:.1e}",
             f"{check.ms_per_text:.2f}",
             "FAILED" if check.failed else "passed",

@@ -147,7 +147,10 @@ def _origin(origin: Origin) -> Iterable[str]:
 
 
 def _route(route: Route) -> str:
-    """The way of a text: "main -> mean -> normalize"."""
+    """The way of a text: "main -> mean -> normalize"; or of a pair."""
+    if route.score is not None:
+        labels = ", ".join(route.score.labels) if len(route.score.labels) > 1 else "a relevance"
+        return f"{route.encoder} -> {labels} -> {route.score.activation}"
     dense = [_pooling(route.pooling), *(_step(step) for step in route.steps)]
     heads = [" -> ".join(dense)] if route.pooling is not None or route.sparse is None else []
     if route.sparse is not None:

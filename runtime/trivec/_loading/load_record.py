@@ -4,14 +4,14 @@ import logging
 from typing import Any
 
 from trivec._encoders.named_call import fingerprint_of_plain_call
-from trivec._encoders.text_encoder import TextEncoder
+from trivec._encoders.row_model import RowModel
 from trivec._loading.choice import threads_for
 from trivec._version import __version__
 
 logger = logging.getLogger("trivec")
 
 
-def log_load(encoder: TextEncoder[Any], threads: int | None, seconds: float) -> None:
+def log_load(encoder: RowModel[Any], threads: int | None, seconds: float) -> None:
     """One INFO record, whose `trivec` attribute has its parts by name for a formatter that writes JSON.
 
     Args:
@@ -45,7 +45,7 @@ def log_load(encoder: TextEncoder[Any], threads: int | None, seconds: float) -> 
     logger.info(text, {**parts, "called": f" ({called})" if called else ""}, extra={"trivec": dict(parts)})
 
 
-def _fingerprint(encoder: TextEncoder[Any]) -> str | None:
+def _fingerprint(encoder: RowModel[Any]) -> str | None:
     """The fingerprint, where a manifest has the files' sha256: hashing gigabytes is not for a line in a log."""
     if all(ref.sha256 for ref in encoder.manifest.files(encoder.precision)):
         return fingerprint_of_plain_call(encoder)

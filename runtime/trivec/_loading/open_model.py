@@ -4,11 +4,12 @@ import dataclasses
 import importlib
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.pipeline import Pipeline, check_arrays
-from trivec._encoders.text_encoder import TextEncoder
+from trivec._encoders.row_model import RowModel
 from trivec._engine.devices import BF16, OPENVINO, Device, IdleProviderError
 from trivec._engine.graph_session import GraphSession
 from trivec._engine.openvino_session import OpenVinoSession, has_bf16
@@ -44,6 +45,7 @@ from trivec._model.pooling_hints import ASSUMED, BY_ARGUMENT
 from trivec._model.source import Source
 from trivec._model.static_model import STATIC
 from trivec._system.threads import Threads
+from trivec._tokens.pair_tokenizer import PairTokenizer
 from trivec._tokens.tokenizer import TextTokenizer
 from trivec._vectors.arrays import Floats
 
@@ -52,8 +54,8 @@ NO_GRAPH = "fp32"
 """The precision of a table of weights, which no graph stands behind."""
 
 
-def open_model(source: Source, options: LoadOptions, manifest: Manifest | None = None) -> TextEncoder[Any]:
-    """Open the encoder of a model whose files are at hand.
+def open_model(source: Source, options: LoadOptions, manifest: Manifest | None = None) -> RowModel[Any]:
+    """Open the encoder, or reranker, of a model whose files are at hand.
 
     Args:
         source: the model.
@@ -93,7 +95,7 @@ def open_model(source: Source, options: LoadOptions, manifest: Manifest | None =
     raise AssertionError("unreachable: candidates gives at least one")
 
 
-def warn_of_guess(encoder: TextEncoder[Any]) -> None:
+def warn_of_guess(encoder: RowModel[Any]) -> None:
     """Say once how token embeddings are pooled where no file of the model tells."""
     source, pooling = encoder.manifest.source, next(iter(encoder.routes.values())).pooling
     said = str(source.get("pooling", ""))
@@ -108,7 +110,7 @@ def warn_of_guess(encoder: TextEncoder[Any]) -> None:
     )
 
 
-def warn_of_unverified(encoder: TextEncoder[Any]) -> None:
+def warn_of_unverified(encoder: RowModel[Any]) -> None:
     """Say once what of a manifest's files nothing can be said."""
     missing = unverified_files(encoder.manifest) if encoder.manifest.dim is not None else []
     if missing and encoder.manifest.family != STATIC:
@@ -118,7 +120,7 @@ def warn_of_unverified(encoder: TextEncoder[Any]) -> None:
         )
 
 
-def reopen(options: LoadOptions, settings: Mapping[str, Any], lengths: Mapping[str, int | None]) -> TextEncoder[Any]:
+def reopen(options: LoadOptions, settings: Mapping[str, Any], lengths: Mapping[str, int | None]) -> RowModel[Any]:
     """An encoder from its pickle: the same folder or commit, device, settings and max_seq_length of each route."""
     known = {field.name for field in dataclasses.fields(LoadOptions)}
     given = {name: value for name, value in settings.items() if name in known}
@@ -167,13 +169,13 @@ def _only(manifest: Manifest, task: str | None, name: str) -> Manifest:
     return dataclasses.replace(manifest, encoders=encoders, routes={task: route}, default_route=task)
 
 
-def _class_of(family: str) -> type[TextEncoder[Any]]:
+def _class_of(family: str) -> type[RowModel[Any]]:
     module, _, name = FAMILIES[family].encoder.partition(":")
-    found: type[TextEncoder[Any]] = getattr(importlib.import_module(f"trivec._encoders.{module}"), name)
+    found: type[RowModel[Any]] = getattr(importlib.import_module(f"trivec._encoders.{module}"), name)
     return found
 
 
-def _open(source: Source, manifest: Manifest, device: Device, precision: str, options: LoadOptions) -> TextEncoder[Any]:
+def _open(source: Source, manifest: Manifest, device: Device, precision: str, options: LoadOptions) -> RowModel[Any]:
     """Fetch and check the variant's files, then open one session an encoder."""
     check_layout(manifest, precision, device, options)
     threads = threads_for(options.threads)
@@ -196,7 +198,8 @@ def _open(source: Source, manifest: Manifest, device: Device, precision: str, op
             session = _session(graph, layout, device, precision, threads, options) if graph else None
             if session is not None and session.tokens is not None:
                 encoder = _limited(encoder, session.tokens)
-            opened[route.encoder] = (encoder, TextTokenizer(files[encoder.tokenizer.path].path, encoder), session)
+            tokenizer = _tokenizer(files[encoder.tokenizer.path].path, encoder, route, session)
+            opened[route.encoder] = (encoder, tokenizer, session)
         arrays = stored if manifest.dim else read_step_arrays(source, route.steps)
         pipelines[name] = _pipeline(manifest, route, *opened[route.encoder], arrays, precision)
         width = _width(source.name, pipelines[name])
@@ -225,6 +228,13 @@ def _session(
     )
 
 
+def _tokenizer(path: Path, encoder: EncoderSpec, route: Route, session: GraphSession | None) -> TextTokenizer:
+    """Of texts, or of pairs where these are scored."""
+    if route.score is None:
+        return TextTokenizer(path, encoder)
+    return PairTokenizer(path, encoder, types=session is not None and "token_type_ids" in session.inputs)
+
+
 def _limited(encoder: EncoderSpec, tokens: int) -> EncoderSpec:
     """The same for a graph that reads no more than so many tokens."""
     lengths = (n for n in (encoder.max_seq_length, tokens) if n is not None)
@@ -232,7 +242,10 @@ def _limited(encoder: EncoderSpec, tokens: int) -> EncoderSpec:
 
 
 def _width(name: str, pipeline: Pipeline) -> int:
-    """Numbers of a dense vector, or terms of a sparse row where there are no dense vectors."""
+    """Numbers of a dense vector, or terms of a sparse row where there are no dense vectors, or scores of a pair."""
+    if pipeline.score is not None:
+        stated = None if pipeline.session is None else pipeline.session.outputs.get(pipeline.score.output)
+        return len(pipeline.score.labels) if stated is None else stated
     head = pipeline.sparse
     if head is None or head.kind == "lexical":
         try:
@@ -257,6 +270,8 @@ def _pipeline(
     check_arrays(route.steps, arrays)
     if session is None:
         return Pipeline(encoder, tokenizer, None, "", None, (), arrays, route.sparse)
+    if route.score is not None:
+        return Pipeline(encoder, tokenizer, session, route.score.output, None, (), arrays, score=route.score)
     said = str(manifest.source.get("pooling", ""))
     output = encoder.variants[precision].output or choose_output(
         tuple(session.outputs), has_modules=bool(manifest.source.get("has_modules")) or said == BY_ARGUMENT

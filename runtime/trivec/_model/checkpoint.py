@@ -13,8 +13,9 @@ from typing import Any
 from trivec._errors import ModelFormatError
 from trivec._model.families import FAMILIES
 from trivec._model.json_files import join, read_list, read_object
-from trivec._model.manifest import SIMILARITIES, Multi, Pooling, Route, Sparse, Step
+from trivec._model.manifest import SIMILARITIES, Multi, Pooling, Route, Score, Sparse, Step
 from trivec._model.modules import (
+    CLASSIFY,
     FILL_MASK,
     TEXT_FEATURES,
     Module,
@@ -24,7 +25,8 @@ from trivec._model.modules import (
     read_modules,
     read_transformer,
 )
-from trivec._model.settings import MODEL, SPARSE_TABLE, SPLADE_POOLING, check_settings
+from trivec._model.scores import SCORES, activation, labels
+from trivec._model.settings import MODEL, RERANKER, SPARSE_TABLE, SPLADE_POOLING, check_settings
 from trivec._model.source import Source
 from trivec._model.static_model import refuse_static
 
@@ -37,6 +39,9 @@ GTE_TYPES = ("gte", "new")
 _INSTRUCTOR = "hkunlp/instructor-"
 """These models leave the prompt out of the pooling, which their 1_Pooling/config.json is too old to say:
 sentence-transformers knows them by name (`SentenceTransformer.__init__`)."""
+CROSS_ENCODER = "CrossEncoder"
+_KINDS = {"SentenceTransformer": "auto", "SparseEncoder": "splade", CROSS_ENCODER: "rerank"}
+"""The classes of sentence-transformers that a checkpoint may be saved from, and the families that they are."""
 _NAME = re.compile(r"[\w-][\w .-]{0,99}")
 
 
@@ -79,7 +84,7 @@ def read_checkpoint(
         source: the checkpoint.
         family: "auto" goes by the files: BGE-M3's sparse_linear.pt and colbert_linear.pt, then modules.json, then the
             architecture: a token classifier of the gte kind is mGTE, a masked language model SPLADE, anything else
-            dense with mean pooling (last token for a causal model).
+            dense with mean pooling (last token for a causal model). A model that classifies sequences is a reranker.
         name: of the repository on the Hub, where the source is a folder with its files; None: the source's own.
         own_code: see `read_modules`.
 
@@ -91,12 +96,12 @@ def read_checkpoint(
     modules = read_list(source, "modules.json")
     settings = read_object(source, _SETTINGS)
     kind = settings.get("model_type", "SentenceTransformer")
-    if kind not in ("SentenceTransformer", "SparseEncoder"):
-        raise ModelFormatError(
-            f"{source.name} is a {kind} checkpoint; trivec handles SentenceTransformer and SparseEncoder checkpoints."
-        )
-    check_settings(source, _SETTINGS, settings, MODEL)
-    family, why = _family(source, family, sparse=kind == "SparseEncoder", modules=bool(modules))
+    if kind not in _KINDS:
+        raise ModelFormatError(f"{source.name} is a {kind} checkpoint; trivec handles those of {', '.join(_KINDS)}.")
+    check_settings(source, _SETTINGS, settings, RERANKER if kind == CROSS_ENCODER else MODEL)
+    family, why = _family(source, family, _KINDS[kind], modules=bool(modules))
+    if family == "rerank":
+        return _reranker(source, modules, settings if modules else {}, why)
     if modules:
         found = _with_modules(source, read_modules(source, modules, own_code=own_code), family)
     else:
@@ -140,12 +145,15 @@ def _without_prompt(route: Route) -> Route:
     return route if route.pooling is None else replace(route, pooling=replace(route.pooling, include_prompt=False))
 
 
-def _family(source: Source, asked: str, *, sparse: bool, modules: bool) -> tuple[str, str]:
-    """The family, and what decided it."""
+def _family(source: Source, asked: str, stated: str, *, modules: bool) -> tuple[str, str]:
+    """The family, and what decided it; `stated` is what config_sentence_transformers.json says of it, or "auto"."""
     if asked != "auto":
-        if sparse and asked != "splade":
-            raise ModelFormatError(f"{source.name} is a SparseEncoder checkpoint, not {asked!r}. Use: --family splade")
+        if stated not in ("auto", asked):
+            kind = next(name for name, family in _KINDS.items() if family == stated)
+            raise ModelFormatError(f"{source.name} is a {kind} checkpoint, not {asked!r}. Use: --family {stated}")
         return asked, "as asked"
+    if stated == "rerank":
+        return stated, f"by {_SETTINGS}"
     heads = [name for name in HEADS if source.file(name) is not None]
     if heads:  # where one is missing, the export says so
         return "bge-m3", f"by {' and '.join(heads)}"
@@ -153,13 +161,45 @@ def _family(source: Source, asked: str, *, sparse: bool, modules: bool) -> tuple
     architectures = [str(name) for name in config.get("architectures") or [""]]
     if config.get("model_type") in GTE_TYPES and any(name.endswith("ForTokenClassification") for name in architectures):
         return "mgte", "for it is a gte model with token weights"
-    if sparse:
-        return "splade", "by config_sentence_transformers.json"
+    if stated != "auto":
+        return stated, f"by {_SETTINGS}"
     if modules:
         return "dense", "by modules.json"
+    if is_classifier(config):
+        return "rerank", f"for {architectures[0]} scores pairs"
     if architectures[0].endswith("ForMaskedLM"):
         return "splade", f"for {architectures[0]} without modules.json stands for SPLADE"
     return "dense", "for there is no modules.json"
+
+
+def is_classifier(config: Mapping[str, Any]) -> bool:
+    """Whether config.json is of a model that gives logits of labels."""
+    return any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+
+
+def _reranker(source: Source, listed: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], why: str) -> Checkpoint:
+    """A cross-encoder; without modules.json, sentence-transformers reads no settings of it either."""
+    modules = read_modules(source, listed)
+    kinds = [module.kind for module in modules]
+    if modules and kinds != ["Transformer"]:
+        raise ModelFormatError(
+            f"{source.name} has the modules {', '.join(kinds)}; trivec runs CrossEncoder models of a Transformer."
+        )
+    transformer = read_transformer(source, modules[0].path if modules else "", has_modules=bool(modules))
+    if modules and transformer.task != CLASSIFY:
+        raise ModelFormatError(f"{source.name}: the Transformer of a CrossEncoder gives {transformer.task}, no scores.")
+    names = labels(source, transformer.config)
+    score = Score(SCORES, names, activation(source, settings, transformer.config, len(names)))
+    return Checkpoint(
+        {"main": replace(transformer, task=CLASSIFY)},
+        {"default": Route("main", None, score=score)},
+        "default",
+        {name: text or "" for name, text in (settings.get("prompts") or {}).items()},
+        settings.get("default_prompt_name"),
+        has_modules=bool(modules),
+        family="rerank",
+        why=why,
+    )
 
 
 def _bare(source: Source, family: str) -> Checkpoint:

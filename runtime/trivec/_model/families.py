@@ -12,7 +12,7 @@ class Family(NamedTuple):
     encoder: str
     """What `load` returns, as MODULE:CLASS below `trivec._encoders`."""
     heads: tuple[Head, ...]
-    """What a route may give of a text; "colbert" where its manifest has such a head."""
+    """What a route may give of a text ("colbert" where its manifest has such a head), or "score" of a pair of texts."""
     similarity: str = "cosine"
     """Where the checkpoint names none."""
     exported: bool = True
@@ -24,8 +24,14 @@ FAMILIES: Mapping[str, Family] = {
     "splade": Family("sparse:SparseEncoder", ("sparse",), "dot"),
     "bge-m3": Family("hybrid:HybridEncoder", ("dense", "sparse", "colbert")),
     "mgte": Family("hybrid:HybridEncoder", ("dense", "sparse", "colbert")),
+    "rerank": Family("reranker:Reranker", ("score",)),
     "static": Family("static:StaticEncoder", ("dense",), exported=False),
 }
+
+
+def scores_pairs(family: str) -> bool:
+    """Whether its models read pairs of texts, and give scores in the place of vectors."""
+    return FAMILIES[family].heads == ("score",)
 
 
 def exported_families() -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 An *encoder* is a tokenizer with the graph variants that share it. A *route* takes an encoder's token embeddings to
 vectors: pooling and steps to one dense vector a text, a `sparse` head to weights of vocabulary terms, a `multi` head to
-one vector a token. A plain model has one encoder and one route; a sentence-transformers `Router` becomes several
-routes, over one shared encoder or over several.
+one vector a token; or its logits to the scores of a pair of texts, by a `score` head. A plain model has one encoder and
+one route; a sentence-transformers `Router` becomes several routes, over one shared encoder or over several.
 """
 
 from collections.abc import Mapping
@@ -151,8 +151,20 @@ class Multi:
 
 
 @dataclass(frozen=True)
+class Score:
+    """How a route comes to the scores of a pair of texts."""
+
+    output: str
+    """Of the graph: logits (B, L)."""
+    labels: tuple[str, ...]
+    """What each of the L numbers is of; of one, its name says nothing: it is a relevance."""
+    activation: str = "identity"
+    """What `predict` makes of the logits where a call says nothing, by its name in ACTIVATIONS."""
+
+
+@dataclass(frozen=True)
 class Route:
-    """From texts to vectors: which encoder, how pooled, what follows, and which further heads there are."""
+    """From texts to vectors, or pairs to scores: which encoder, how pooled, what follows, which further heads."""
 
     encoder: str = "main"
     pooling: Pooling | None = Pooling()
@@ -160,11 +172,12 @@ class Route:
     steps: tuple[Step, ...] = ()
     sparse: Sparse | None = None
     multi: Multi | None = None
+    score: Score | None = None
 
     @property
     def gives_dense(self) -> bool:
         """Whether it has one dense vector a text."""
-        return self.pooling is not None or (self.sparse is None and self.multi is None)
+        return self.pooling is not None or (self.sparse is None and self.multi is None and self.score is None)
 
 
 @dataclass(frozen=True)
@@ -187,7 +200,8 @@ class Manifest:
 
     family: str
     dim: int | None
-    """Width of a vector before any truncation; None where the folder has no manifest: asked of the graph then."""
+    """Width of a vector before any truncation, or scores of a pair; None where the folder has no manifest: asked of the
+    graph then."""
     encoders: Mapping[str, EncoderSpec]
     routes: Mapping[str, Route]
     default_route: str | None

@@ -117,8 +117,11 @@ def _check_heads(manifest: Manifest, name: str, route: Route, require: Callable[
     """What a route's heads must say for its family."""
     sparse, multi = route.sparse, route.multi
     heads = FAMILIES[manifest.family].heads
-    fits = (sparse is None or "sparse" in heads) and (multi is None or "colbert" in heads)
+    given = {"sparse": sparse, "colbert": multi, "score": route.score}
+    fits = all(head is None or kind in heads for kind, head in given.items())
     require(fits, f"routes.{name} has heads that a {manifest.family} model does not have.")
+    if "score" in heads:
+        _check_score(manifest, name, route, require)
     if sparse is not None:
         require(sparse.kind in SPARSE_KINDS, f"routes.{name}.sparse.kind {sparse.kind!r}; known: {SPARSE_KINDS}.")
     if "sparse" in heads:
@@ -132,13 +135,28 @@ def _check_heads(manifest: Manifest, name: str, route: Route, require: Callable[
             0 < sparse.dim <= _MOST_NUMBERS,
             f"routes.{name}.sparse.dim must be between 1 and {_MOST_NUMBERS:,}, got {sparse.dim}.",
         )
-        given = sparse.array if sparse.kind == "table" else sparse.output
-        require(bool(given), f"routes.{name}.sparse names no {'array' if sparse.kind == 'table' else 'output'}.")
+        source = sparse.array if sparse.kind == "table" else sparse.output
+        require(bool(source), f"routes.{name}.sparse names no {'array' if sparse.kind == 'table' else 'output'}.")
     if multi is not None:
         require(
             bool(multi.output) and 0 < multi.dim <= _MOST_NUMBERS and multi.skip >= 0,
             f"routes.{name}.multi is out of range.",
         )
+
+
+def _check_score(manifest: Manifest, name: str, route: Route, require: Callable[[bool, str], None]) -> None:
+    """A route of pairs has its scores from the graph, and nothing else."""
+    score = route.score
+    require(score is not None, f"routes.{name}.score is missing.")
+    if score is None:
+        return
+    require(bool(score.output), f"routes.{name}.score names no output.")
+    require(
+        len(score.labels) == manifest.dim,
+        f"routes.{name}.score has {len(score.labels)} labels, and dim is {manifest.dim}.",
+    )
+    require(score.activation in ACTIVATIONS, f"routes.{name}: unknown activation {score.activation!r}.")
+    require(route.pooling is None and not route.steps, f"routes.{name} pools, and scores of pairs are not pooled.")
 
 
 def _check_layout(variant: Variant, where: str, allowed: tuple[str, ...], require: Callable[[bool, str], None]) -> None:

@@ -18,6 +18,10 @@ from trivec._model.source import Source
 FEATURES, FILL_MASK, TEXT_FEATURES = "feature-extraction", "fill-mask", "text-features"
 """What a Transformer gives: token embeddings, logits over the vocabulary, or, the text tower of a model of texts and
 images, one vector a text."""
+CLASSIFY = "text-classification"
+"""The same: logits of labels, of a pair of texts."""
+_TASKS = {FEATURES: FEATURES, FILL_MASK: FILL_MASK, "sequence-classification": CLASSIFY}
+"""By sentence-transformers' names; ours are Optimum's."""
 NO_LIMIT = 10**6  # transformers writes 1e30 where a tokenizer has no limit
 _TRANSFORMER_CONFIGS = (
     "sentence_bert_config.json",
@@ -245,10 +249,11 @@ def read_transformer(source: Source, folder: str, *, has_modules: bool) -> Trans
     task = settings.get("transformer_task", FEATURES)
     if task == FEATURES and tower:
         task = TEXT_FEATURES
-    elif task not in (FEATURES, FILL_MASK):
+    elif task not in _TASKS:
         raise ModelFormatError(
-            f"{source.name}: the Transformer has transformer_task = {task!r}; known: {FEATURES}, {FILL_MASK}."
+            f"{source.name}: the Transformer has transformer_task = {task!r}; known: {', '.join(_TASKS)}."
         )
+    task = _TASKS.get(task, task)
     processing = _processing(source, settings.get("processing_kwargs") or {})
     length = given["processor"].get("model_max_length", settings.get("max_seq_length"))
     if length is None:
@@ -295,7 +300,7 @@ def _message(
     source: Source, modalities: Mapping[str, Any], task: str, arguments: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
     """How texts reach the model by `modality_config`: as they are, or through the chat template."""
-    output = {FEATURES: "last_hidden_state", FILL_MASK: "logits", TEXT_FEATURES: "pooler_output"}[task]
+    output = {FEATURES: "last_hidden_state", TEXT_FEATURES: "pooler_output"}.get(task, "logits")
     usual = {"method": "get_text_features" if task == TEXT_FEATURES else "forward", "method_output_name": output}
     for name in ("text", MESSAGE):
         params = {key: value for key, value in (modalities.get(name) or {}).items() if key != "format"}

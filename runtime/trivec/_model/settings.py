@@ -23,13 +23,19 @@ MODEL: Known = dict.fromkeys(
         *("__version__", "requirements", "similarity_fn_name"),
     )
 )
+RERANKER: Known = {
+    **MODEL,
+    **dict.fromkeys(("truncate_dim", "max_active_dims"), ()),
+    "activation_fn": None,
+    "keep_in_fp32_modules": None,  # all that is exported is float32, and fp16 and int8 are compared with it
+}
 TRANSFORMER: Known = {
     **dict.fromkeys(("max_seq_length", "do_lower_case", "transformer_task", "modality_config", "processing_kwargs")),
     **dict.fromkeys(
         ("model_kwargs", "config_kwargs", "processor_kwargs", "model_args", "config_args", "tokenizer_args")
     ),
     "unpad_inputs": None,  # how a batch is laid out
-    "module_output_name": ("token_embeddings", "sentence_embedding"),  # which of the two is modality_config's
+    "module_output_name": ("token_embeddings", "sentence_embedding", "scores"),  # which of these is modality_config's
     **dict.fromkeys(("query_length", "document_length", "query_expansion", "tokenizer_name_or_path"), ()),
 }
 TOKENIZER: Known = dict.fromkeys(

@@ -89,7 +89,7 @@ def _dense(vectors: Floats, step: Step, arrays: Mapping[str, Floats]) -> Floats:
     """activation(x W^T + b) [+ residual]."""
     out = vectors @ arrays[f"{step.arrays}.weight"].T  # (B, D')
     bias = arrays.get(f"{step.arrays}.bias")
-    out = _ACTIVATIONS[step.activation](out if bias is None else out + bias)
+    out = ACTIVATIONS[step.activation](out if bias is None else out + bias)
     if step.residual:
         projection = arrays.get(f"{step.arrays}.residual")
         out = out + (vectors if projection is None else vectors @ projection.T)
@@ -119,8 +119,7 @@ def _softplus(x: Floats) -> Floats:
     return result
 
 
-# torch.nn's activations at their defaults
-_ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
+ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
     "identity": lambda x: x,
     "tanh": np.tanh,
     "relu": lambda x: np.maximum(x, np.float32(0)),
@@ -132,6 +131,7 @@ _ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
     "softplus": _softplus,
     "mish": lambda x: x * np.tanh(_softplus(x)),
 }
+"""torch.nn's activations at their defaults."""
 
 
 def pool_weights(pooling: Pooling, lengths: npt.NDArray[np.int64], prompt_length: int) -> Floats | None:

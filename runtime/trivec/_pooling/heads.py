@@ -36,6 +36,8 @@ class Wanted(NamedTuple):
     """Token embeddings (S, H) in the place of the multi-vector head's."""
     width: int | None = None
     """Numbers that are kept of a dense vector; None: all."""
+    score: bool = False
+    """Logits of pairs, and nothing else."""
 
 
 def pool_batch(states: Floats, batch: Batch, pooling: Pooling, prompt_length: int) -> Floats:

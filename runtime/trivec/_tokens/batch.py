@@ -18,6 +18,8 @@ class Batch:
     """(T,) of all texts, end to end."""
     offsets: npt.NDArray[np.int64]
     """(B + 1,) where each text starts."""
+    second: npt.NDArray[np.int64] | None = None
+    """(B,) of pairs: see `Tokens`."""
 
     @classmethod
     def of_rows(cls, ids: npt.NDArray[np.int64]) -> "Batch":
@@ -37,7 +39,8 @@ class Batch:
     def part(self, some: slice) -> "Batch":
         """Texts that lie side by side."""
         offsets = self.offsets[some.start : some.stop + 1]
-        return Batch(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0])
+        second = None if self.second is None else self.second[some]
+        return Batch(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0], second)
 
     def rows(self) -> npt.NDArray[np.int64]:
         """(B, S) where all texts have one length, as a rows graph wants them."""
@@ -61,6 +64,9 @@ class Tokens(NamedTuple):
     """(N + 1,) where each text starts in `ids`."""
     truncated: npt.NDArray[np.bool_]
     """(N,) whether a text was longer than the model reads."""
+    second: npt.NDArray[np.int64] | None = None
+    """(N,) of pairs, for a graph that reads token types: where the tokens of type 1 start, which all follow those of
+    type 0. None: no types are read, or these are no pairs."""
 
     @classmethod
     def of_ids(cls, rows: Sequence[npt.ArrayLike]) -> "Tokens":
@@ -79,11 +85,12 @@ class Tokens(NamedTuple):
 
     def take(self, rows: npt.NDArray[np.intp]) -> Batch:
         """The ids of some texts, at least one."""
+        second = None if self.second is None else self.second[rows]
         if len(rows) == 1:
             ids = self.of(int(rows[0]))
-            return Batch(ids, np.array([0, len(ids)]))
+            return Batch(ids, np.array([0, len(ids)]), second)
         offsets, entries = take_rows(self.offsets, rows)
-        return Batch(self.ids[entries], offsets)
+        return Batch(self.ids[entries], offsets, second)
 
     def of(self, row: int) -> npt.NDArray[np.int64]:
         """(S,) ids of one text."""

@@ -1,4 +1,4 @@
-"""What callers hand over, checked: texts and the options that name an output."""
+"""What callers hand over, checked: texts, pairs of texts, and the options that name an output."""
 
 import math
 from collections.abc import Iterable, Mapping, MappingView, Sequence, Set
@@ -22,6 +22,44 @@ def as_texts(inputs: object, sentences: object) -> tuple[list[str], bool]:
     texts = list(one_by_one(inputs, "expected a text or an iterable of texts"))
     check_texts(texts)
     return texts, False
+
+
+def as_pairs(inputs: object) -> tuple[list[tuple[str, str]], bool]:
+    """A list of checked pairs, and whether one pair came alone."""
+    if isinstance(inputs, str):
+        raise InputError(f"expected a pair of texts or an iterable of pairs, got one text: {inputs[:40]!r}.{_PAIRS}")
+    if isinstance(inputs, np.ndarray) and inputs.ndim == 2:
+        inputs = inputs.tolist()
+    items = list(one_by_one(inputs, "expected a pair of texts or an iterable of pairs"))
+    if items and isinstance(items[0], str):
+        return [checked_pair(items, "the pair")], True
+    return checked_pairs(items), False
+
+
+_PAIRS = " Type: [(query, document), ...]"
+
+
+def checked_pairs(items: Iterable[object]) -> list[tuple[str, str]]:
+    """Pairs as tuples; InputError, naming the index, for anything else among them."""
+    return [checked_pair(item, f"the pair at index {index}") for index, item in enumerate(items)]
+
+
+def checked_pair(item: object, what: str) -> tuple[str, str]:
+    """A pair as a tuple; InputError unless it is two texts."""
+    item = item.tolist() if isinstance(item, np.ndarray) else item
+    if not isinstance(item, list | tuple):
+        raise InputError(
+            f"expected two texts for {what}, got {type(item).__name__}: {str(item)[:40]!r}.{_PAIRS} Nothing was scored."
+        )
+    if len(item) != 2:
+        raise InputError(f"expected two texts for {what}, got {len(item)}.{_PAIRS} Nothing was scored.")
+    for text, name in zip(item, ("first", "second"), strict=True):
+        if not isinstance(text, str):
+            raise InputError(
+                f"expected two texts for {what}, got {type(text).__name__} as the {name}: {str(text)[:40]!r}. "
+                "Nothing was scored."
+            )
+    return (item[0], item[1])
 
 
 def one_by_one(inputs: object, expected: str) -> Iterable[Any]:

@@ -1,12 +1,15 @@
 """Which texts run, each once, and which run together: rows of one token length, up to a token budget."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from trivec._model.manifest import PACKED
 from trivec._vectors.arrays import Rows
+
+Item = TypeVar("Item", bound=Hashable)
 
 
 def plan(lengths: npt.ArrayLike, budget: int, most: int | None = None) -> list[Rows]:
@@ -37,8 +40,8 @@ def plan(lengths: npt.ArrayLike, budget: int, most: int | None = None) -> list[R
     return batches
 
 
-def distinct(texts: Sequence[str]) -> tuple[Sequence[str], Rows | None]:
-    """The texts that differ, in order of appearance, and which of them each text is, (N,); None where all differ."""
+def distinct(texts: Sequence[Item]) -> tuple[Sequence[Item], Rows | None]:
+    """The texts (or pairs) that differ, in order of appearance, and which of them each is, (N,); None: all differ."""
     first = dict.fromkeys(texts)
     if len(first) == len(texts):
         return texts, None

@@ -60,6 +60,11 @@ class TokenReader(Protocol):
 class TextTokenizer:
     """A tokenizer.json with padding off and truncation at the model's length."""
 
+    _pairs = False
+    """Whether it reads two texts at a time."""
+    _types = False
+    """Whether it says of each pair where the tokens of type 1 start."""
+
     def __init__(self, path: Path, encoder: EncoderSpec) -> None:
         with readable_tokenizer(path):
             self._open(path, encoder)
@@ -74,11 +79,7 @@ class TextTokenizer:
         if encoder.lower_case and not _lowers(self._tokenizer.normalizer):
             own = self._tokenizer.normalizer
             self._tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *([own] if own else [])])
-        if any(self._tokenizer.encode("a").type_ids):
-            raise ModelFormatError(
-                f"{path} gives token types other than 0 to a single text; trivec's graphs read none. "
-                "Use sentence-transformers for this model."
-            )
+        self._check_types(path)
         self._cut: TextTokenizer | None = None
         self._mirrored: TextTokenizer | None = None
         self.max_seq_length = encoder.max_seq_length
@@ -90,7 +91,7 @@ class TextTokenizer:
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
-        special = self._tokenizer.num_special_tokens_to_add(False) if self._adds_special else 0
+        special = self._tokenizer.num_special_tokens_to_add(self._pairs) if self._adds_special else 0
         special += len(self._template.last_ids) if self._template else 0
         if value is None:
             self._tokenizer.no_truncation()
@@ -112,6 +113,7 @@ class TextTokenizer:
         ids: list[npt.NDArray[np.int64]] = []
         lengths = np.zeros(len(texts) + 1, dtype=np.int64)
         truncated = np.zeros(len(texts), dtype=np.bool_)
+        second = np.zeros(len(texts), dtype=np.int64) if self._types else None
         for start in range(0, len(texts), _CHUNK):
             part = texts[start : start + _CHUNK]
             encodings = self._encode(part, prompt, start)
@@ -120,10 +122,12 @@ class TextTokenizer:
                 rows = [_ended(e, self._template.last_ids) for e in encodings]
             lengths[start + 1 : start + 1 + len(part)] = [len(row) for row in rows]
             truncated[start : start + len(part)] = [bool(e.overflowing) for e in encodings]
+            if second is not None:
+                second[start : start + len(part)] = [len(e) - sum(e.type_ids) for e in encodings]
             count = int(lengths[start + 1 : start + 1 + len(part)].sum())
             ids.append(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=count))
         flat = ids[0] if len(ids) == 1 else np.concatenate(ids or [np.zeros(0, dtype=np.int64)])
-        return Tokens(flat, lengths.cumsum(), truncated)
+        return Tokens(flat, lengths.cumsum(), truncated, second)
 
     def prompt_length(self, prompt: str) -> int:
         """Tokens of a prompt without a trailing special token, as sentence-transformers counts them."""
@@ -207,16 +211,31 @@ class TextTokenizer:
 
     def _encode(self, texts: Sequence[str], prompt: str, start: int) -> list[Any]:
         try:
-            if self._template is not None:
-                prompted = [_rendered(self._template, prompt, text) for text in texts]
-            else:
-                prompted = [prompt + text for text in texts] if prompt else list(texts)
+            prompted = self._prompted(texts, prompt)
             return list(self._tokenizer.encode_batch_fast(prompted, add_special_tokens=self._adds_special))
         except BaseException as error:  # a panic of the library is no Exception
             if not is_failure(error):
                 raise
-            check_all_encodable(texts, prompt, start)
+            self._check_encodable(texts, prompt, start)
             raise untokenized(error, start, len(texts)) from error
+
+    def _prompted(self, texts: Sequence[str], prompt: str) -> list[Any]:
+        """What the library tokenizes: each text behind the prompt."""
+        if self._template is not None:
+            return [_rendered(self._template, prompt, text) for text in texts]
+        return [prompt + text for text in texts] if prompt else list(texts)
+
+    def _check_encodable(self, texts: Sequence[str], prompt: str, start: int) -> None:
+        """InputError where the prompt or a text is no valid Unicode; `start` is the index of the first."""
+        check_all_encodable(texts, prompt, start)
+
+    def _check_types(self, path: Path) -> None:
+        """ModelFormatError where a text gets token types that nothing here feeds."""
+        if any(self._tokenizer.encode("a").type_ids):
+            raise ModelFormatError(
+                f"{path} gives token types other than 0 to a single text; trivec's graphs read none. "
+                "Use sentence-transformers for this model."
+            )
 
 
 def _rendered(template: Template, prompt: str, text: str) -> str:

@@ -12,7 +12,8 @@ from trivec._vectors.arrays import Floats, Rows
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
-Head = Literal["dense", "sparse", "colbert"]
+Head = Literal["dense", "sparse", "colbert", "score"]
+"""What a model gives: representations of a text, or scores of a pair of texts."""
 HEADS: tuple[Head, ...] = ("dense", "sparse", "colbert")
 """The kinds of representations, in the order in which records and messages name them."""
 

@@ -29,8 +29,6 @@ PYLATE = [{"idx": 0, "name": "0", "path": "", "type": "pylate.models.Dense.Dense
     [
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, {}, "a quantized checkpoint.*was made from"),
         ({"quantization_config": {"quant_method": "fp8"}}, {}, "a quantized checkpoint"),
-        ({"architectures": ["BertForSequenceClassification"]}, {}, "a cross-encoder .*Use CrossEncoder"),
-        ({}, {"config_sentence_transformers": {"model_type": "CrossEncoder"}}, "a cross-encoder"),
         ({"architectures": ["HF_ColBERT"]}, {}, "a ColBERT model.*PyLate"),
         ({}, {"modules": PYLATE}, "a ColBERT model"),
         ({}, {"config_sentence_transformers": {"model_type": "MultiVectorEncoder"}}, "a ColBERT model"),

@@ -118,7 +118,8 @@ GOLDEN = """\
         }
       ],
       "sparse": null,
-      "multi": null
+      "multi": null,
+      "score": null
     }
   },
   "default_route": "default",

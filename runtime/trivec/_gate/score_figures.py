@@ -102,6 +102,7 @@ class ScoreBounds:
 
 SCORE_BOUNDS = {
     "fp32": ScoreBounds(largest=1e-4, least_sigma=1.0),
+    "bf16": ScoreBounds(largest=0.16),  # three bits fewer than fp16 has
     "fp16": ScoreBounds(largest=0.02),
     "int8": ScoreBounds(largest=0.6, rms=0.1, spearman=0.99, swapped=0.005),
 }

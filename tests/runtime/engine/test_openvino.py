@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from tests.support.rerankers import write_tiny_reranker
 from tests.support.static_models import model2vec_folder
 from tests.support.tiny_heads import hybrid, random_logits, random_weights, splade
 from tests.support.tiny_model import TinyModel
@@ -75,6 +76,14 @@ def test_sparse_and_hybrid(tiny_model: TinyModel, tmp_path: Path) -> None:
         only = encoder.encode(MANY, return_dense=False, return_sparse=True)  # the graph computes all, one is handed on
         assert_allclose(only.sparse.to_dense(), expected.sparse.to_dense(), atol=1e-5)
         assert only.dense is None
+
+
+def test_a_reranker_with_its_token_types(tmp_path: Path) -> None:
+    model = write_tiny_reranker(tmp_path / "model")
+    pairs = [(MANY[n], MANY[-n]) for n in range(40)]
+    with load(model.folder) as reranker:
+        assert reranker.engine == "openvino"
+        assert_allclose(reranker.predict(pairs, activation_fn="identity"), model.logits(pairs)[:, 0], atol=1e-5)
 
 
 def test_float32_is_forced_and_bf16_is_asked_for(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

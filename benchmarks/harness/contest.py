@@ -184,16 +184,18 @@ class Contest:
         whole = {name: found for name, found in seconds.items() if len(found) == rounds}
         return Outcome(texts, whole, dict(self._batches), ceiling.best(products), products, tried)
 
-    def latency(self, texts: TextSet, blocks: int) -> dict[str, list[list[float]]]:
-        """Seconds of single calls: by contender, blocks of CALLS each, in turn."""
+    def latency(
+        self, texts: TextSet, blocks: int, calls: int = CALLS, skip: int = SKIP
+    ) -> dict[str, list[list[float]]]:
+        """Seconds of single calls: by contender, blocks of so many each, in turn, after some that do not count."""
         found: dict[str, list[list[float]]] = {c.name: [] for c in self.running}
         for block in range(blocks):
             for contender in self.running:
-                answer = self._try(contender, latency(texts.file, CALLS, first=block * CALLS, skip=SKIP))
+                answer = self._try(contender, latency(texts.file, calls, first=block * calls, skip=skip))
                 if answer:
                     found[contender.name].append(answer["seconds"])
-                    self._record("latency", contender, block=block + 1, seconds=answer["seconds"])
-        self.place.say(f"latency: {blocks} blocks of {CALLS} calls")
+                    self._record("latency", contender, texts=texts.name, block=block + 1, seconds=answer["seconds"])
+        self.place.say(f"{texts.name}: {blocks} blocks of {calls} calls")
         return {name: values for name, values in found.items() if len(values) == blocks}
 
     def saved(self, contender: Contender, texts: TextSet) -> Path:

@@ -92,7 +92,7 @@ def sentence_transformers_onnx(options: Options) -> Engine:
     """SentenceTransformer's ONNX backend; it exports the graph itself where options say "export"."""
     importlib.import_module("torch").set_num_threads(options["threads"])
     library = importlib.import_module("sentence_transformers")
-    settings: dict[str, Any] = {"provider": "CPUExecutionProvider", "session_options": _ort_options(options)}
+    settings: dict[str, Any] = {"provider": "CPUExecutionProvider", "session_options": ort_options(options)}
     settings |= {"export": True} if options.get("export") else {"file_name": "onnx/model.onnx"}
     model = library.SentenceTransformer(options["folder"], device="cpu", backend="onnx", model_kwargs=settings)
     if options.get("export"):
@@ -122,7 +122,7 @@ def ortmodel(options: Options) -> Engine:
         subfolder="onnx",
         file_name="model.onnx",
         provider="CPUExecutionProvider",
-        session_options=_ort_options(options),
+        session_options=ort_options(options),
     )
 
     def encode(texts: list[str], batch: int) -> Any:  # noqa: ANN401
@@ -353,7 +353,7 @@ def ceiling(options: Options) -> Engine:
         ort.preload_dlls()
     for file in sorted(Path(options["folder"]).glob("*.onnx")):
         session = ort.InferenceSession(
-            str(file), _ort_options(options), providers=[(provider, settings)], enable_fallback=0
+            str(file), ort_options(options), providers=[(provider, settings)], enable_fallback=0
         )
         if session.get_providers()[0] != provider:
             raise RuntimeError(f"onnxruntime fell back to {session.get_providers()[0]}")
@@ -398,7 +398,8 @@ ENGINES: dict[str, Callable[[Options], Engine]] = {
 }
 
 
-def _ort_options(options: Options) -> Any:  # noqa: ANN401
+def ort_options(options: Options) -> Any:  # noqa: ANN401
+    """Threads of a session."""
     found = importlib.import_module("onnxruntime").SessionOptions()
     found.intra_op_num_threads, found.inter_op_num_threads = options["threads"], 1
     return found

@@ -2,6 +2,7 @@
 
     python -m benchmarks.harness.models bge-m3 OUT --tokenizer ../shared/models/xlm-roberta-tokenizer [--layers 24]
     python -m benchmarks.harness.models splade OUT --tokenizer FOLDER_WITH_TOKENIZER_JSON
+    python -m benchmarks.harness.models xlm-r-reranker OUT --tokenizer ../shared/models/xlm-roberta-tokenizer
 
 makes a checkpoint of full size with random weights, for memory and speed: what a model says does not matter there.
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 BGE_LAYERS = 4
 MINILM = Shape(layers=6, hidden=384, inner=1536)
 SPLADE = Shape(layers=6, hidden=384, inner=1536, head=384 * 384 + 384 * 30522)  # transform, then every term's logit
+XLM_R_BASE = Shape(layers=12, hidden=768, inner=3072)
 BGE = Shape(layers=BGE_LAYERS, hidden=1024, inner=4096, head=1024 * 1024 + 1024)  # a ColBERT vector and a weight
 VOCABULARY = 250002
 EXPORT = ("torch", "transformers", "optimum", "onnx", "onnxscript", "safetensors")
@@ -57,33 +59,50 @@ def checkpoint() -> Path:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
-def onnx_checkpoint(python: Path, out: Path, threads: int, log: Path) -> Path:
+def onnx_checkpoint(
+    python: Path,
+    out: Path,
+    threads: int,
+    log: Path,
+    source: Path | None = None,
+    engine: str = "sentence-transformers-onnx",
+) -> Path:
     """The checkpoint with onnx/model.onnx as sentence-transformers' ONNX backend exports it: the peers' own graph.
+
+    Args:
+        python: of the environment that has the backend.
+        out: where to keep it.
+        threads: of the export.
+        log: what it prints goes there.
+        source: the checkpoint; None: the real all-MiniLM-L6-v2.
+        engine: what exports it.
 
     Raises:
         Failed: it cannot.
     """
     if not (out / "onnx/model.onnx").is_file():
-        options = {"folder": str(checkpoint()), "threads": threads, "tokens": 256, "export": str(out)}
-        exporter = Contender("export", "sentence-transformers-onnx", "build/bench/onnx-4.57", options)
+        options = {"folder": str(source or checkpoint()), "threads": threads, "tokens": 256, "export": str(out)}
+        exporter = Contender("export", engine, "build/bench/onnx-4.57", options)
         with Process(exporter, python, threads, log) as process:
             process.load()
     return out
 
 
-def fastembed_folder(onnx: Path, out: Path, limit: int) -> Path:
-    """A folder for FastEmbed: the graph, and tokenizer files that truncate at the limit.
+def fastembed_folder(onnx: Path, out: Path, limit: int, source: Path | None = None) -> Path:
+    """A folder for FastEmbed: the graph, and tokenizer files that truncate at the limit; None: MiniLM's.
 
     FastEmbed takes the smaller of model_max_length and max_length in tokenizer_config.json, not max_seq_length.
     """
     out.mkdir(parents=True, exist_ok=True)
     shutil.copy(onnx / "onnx/model.onnx", out / "model.onnx")
+    source = source or checkpoint()
     for name in ("config.json", "special_tokens_map.json"):
-        shutil.copy(checkpoint() / name, out / name)
-    settings = json.loads((checkpoint() / "tokenizer_config.json").read_text(encoding="utf-8"))
+        if (source / name).is_file():
+            shutil.copy(source / name, out / name)
+    settings = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
     settings |= {"model_max_length": limit, "max_length": limit}
     (out / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    tokenizer = Tokenizer.from_file(str(checkpoint() / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
     tokenizer.enable_truncation(limit)
     tokenizer.save(str(out / "tokenizer.json"))
     return out
@@ -115,9 +134,24 @@ def bge_folders(tokenizer: Path, models: Path) -> tuple[Path, Path]:
     return made, _exported(made, folder)
 
 
-def _exported(made: Path, folder: Path) -> Path:
+def trained_reranker(made: Path, models: Path) -> tuple[Path, Path]:
+    """A cross-encoder that is there, and trivec's folder of it, calibrated and checked on all texts."""
+    if not (made / "config.json").is_file():
+        raise Failed("--reranker FOLDER", f"{made} has no config.json")
+    return made, _exported(made, models / f"{made.name}-trivec", ())
+
+
+def random_reranker(tokenizer: Path, models: Path) -> tuple[Path, Path]:
+    """A cross-encoder of XLM-R-base's sizes with random weights, and trivec's folder of it."""
+    made = models / "xlm-r-reranker"
+    if not (made / "config.json").is_file():
+        _python(["-m", "benchmarks.harness.models", "xlm-r-reranker", str(made), "--tokenizer", str(tokenizer)])
+    return made, _exported(made, models / "xlm-r-reranker-trivec")
+
+
+def _exported(made: Path, folder: Path, more: Sequence[str] = ("--max-texts", "64")) -> Path:
     if not (folder / "trivec.json").is_file():
-        _python(["-m", "trivec", "export", str(made), str(folder), "--precision", "fp32,int8", "--max-texts", "64"])
+        _python(["-m", "trivec", "export", str(made), str(folder), "--precision", "fp32,int8", *more])
     return folder
 
 
@@ -280,6 +314,18 @@ def splade(folder: Path, tokenizer_json: Path) -> None:
     _save(model, _tokenizer(tokenizer_json, BERT, 512), folder)
 
 
+def xlm_r_reranker(folder: Path, tokenizer_json: Path) -> None:
+    """BAAI/bge-reranker-base's layout and sizes: a bare XLMRobertaForSequenceClassification of one label."""
+    import torch
+    from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
+
+    torch.manual_seed(0)
+    config = XLMRobertaConfig(
+        vocab_size=VOCABULARY, max_position_embeddings=514, type_vocab_size=1, num_labels=1, layer_norm_eps=1e-5
+    )
+    _save(XLMRobertaForSequenceClassification(config), _tokenizer(tokenizer_json, XLM_R, 512), folder)
+
+
 def _tokenizer(file: Path, special: dict[str, str], limit: int) -> "PreTrainedTokenizerFast":
     from transformers import PreTrainedTokenizerFast
 
@@ -309,7 +355,7 @@ def _modules(folder: Path, kinds: Sequence[str], pooling: Mapping[str, object], 
 def main() -> None:
     """Write one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("bge-m3", "bert-base", "splade"))
+    parser.add_argument("kind", choices=("bge-m3", "bert-base", "splade", "xlm-r-reranker"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--tokenizer", type=Path, required=True, help="a folder with tokenizer.json")
     parser.add_argument(
@@ -321,8 +367,10 @@ def main() -> None:
         bge_m3(args.out, tokenizer, args.layers)
     elif args.kind == "bert-base":
         bert_base(args.out, tokenizer, args.layers)
-    else:
+    elif args.kind == "splade":
         splade(args.out, tokenizer)
+    else:
+        xlm_r_reranker(args.out, tokenizer)
     print(f"wrote {args.out}")
 
 

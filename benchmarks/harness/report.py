@@ -37,29 +37,31 @@ _SHOWN = (
 )
 
 
-def _faster(what: str, key: str, ours: str, peer: str, least: float) -> Goal:
+def faster(what: str, key: str, ours: str, peer: str, least: float) -> Goal:
+    """How many times as fast a variant of trivec is as a peer, at least."""
     return Goal(f"{what}: trivec {ours} over {peer}", f"{key} / trivec {ours} / {peer}", "", ">=", least)
 
 
-def _less(what: str, key: str, ours: str, peer: str, most: float) -> Goal:
+def less(what: str, key: str, ours: str, peer: str, most: float) -> Goal:
+    """What part of a peer's figure a variant of trivec has, at most."""
     return Goal(f"{what}: trivec {ours} / {peer}", f"{key} / trivec {ours}", f"{key} / {peer}", "<=", most)
 
 
 GOALS = (
-    _faster("mixed", "dense mixed", "fp32", "sentence-transformers", 1.4),
-    _faster("mixed", "dense mixed", "fp32", "FastEmbed", 2.0),
-    _faster("mixed", "dense mixed", "int8", "sentence-transformers", 2.1),
-    _faster("mixed", "dense mixed", "int8", "FastEmbed", 3.0),
-    _faster("short", "dense short", "int8", "sentence-transformers", 2.8),
-    _less("one text, p50", "latency", "int8", "sentence-transformers", 1 / 5),
-    _less("one text, p50", "latency", "int8", "FastEmbed", 0.7),
-    _less("one text, p50", "latency", "fp32", "FastEmbed", 1.0),
-    _less("first vector", "cold", "fp32", "sentence-transformers", 1 / 12),
-    _less("first vector", "cold", "int8", "sentence-transformers", 1 / 12),
-    _less("peak RSS", "memory", "int8", "sentence-transformers", 1 / 3),
+    faster("mixed", "dense mixed", "fp32", "sentence-transformers", 1.4),
+    faster("mixed", "dense mixed", "fp32", "FastEmbed", 2.0),
+    faster("mixed", "dense mixed", "int8", "sentence-transformers", 2.1),
+    faster("mixed", "dense mixed", "int8", "FastEmbed", 3.0),
+    faster("short", "dense short", "int8", "sentence-transformers", 2.8),
+    less("one text, p50", "latency", "int8", "sentence-transformers", 1 / 5),
+    less("one text, p50", "latency", "int8", "FastEmbed", 0.7),
+    less("one text, p50", "latency", "fp32", "FastEmbed", 1.0),
+    less("first vector", "cold", "fp32", "sentence-transformers", 1 / 12),
+    less("first vector", "cold", "int8", "sentence-transformers", 1 / 12),
+    less("peak RSS", "memory", "int8", "sentence-transformers", 1 / 3),
     Goal("long: share of the ceiling, trivec fp32, %", "dense long / share / trivec fp32", "", ">=", 80),
     Goal("long: share of the ceiling, trivec int8, %", "dense long / share / trivec int8", "", ">=", 62),
-    *(_faster(name, f"dense {name}", "int8", "OpenVINO int8", 1.0) for name in ("short", "long", "mixed")),
+    *(faster(name, f"dense {name}", "int8", "OpenVINO int8", 1.0) for name in ("short", "long", "mixed")),
     *(
         Goal(
             f"{name}: time of trivec bf16 / fp32",
@@ -70,14 +72,16 @@ GOALS = (
         )
         for name, x in (("short", 1.55), ("long", 1.75), ("mixed", 1.75))
     ),
-    _faster("SPLADE", "splade", "fp32", "SparseEncoder", 1.3),
-    _faster("SPLADE", "splade", "int8", "SparseEncoder", 2.0),
-    _faster("BGE-M3's shape", "bge-m3", "fp32", "FlagEmbedding", 1.3),
-    _faster("BGE-M3's shape", "bge-m3", "int8", "FlagEmbedding", 2.0),
+    faster("SPLADE", "splade", "fp32", "SparseEncoder", 1.3),
+    faster("SPLADE", "splade", "int8", "SparseEncoder", 2.0),
+    faster("BGE-M3's shape", "bge-m3", "fp32", "FlagEmbedding", 1.3),
+    faster("BGE-M3's shape", "bge-m3", "int8", "FlagEmbedding", 2.0),
 )
 
 
-def run_table(args: argparse.Namespace, load: float, venvs: Path) -> Table:
+def run_table(
+    args: argparse.Namespace, load: float, venvs: Path, command: str = "python -m benchmarks.compare"
+) -> Table:
     """The machine, the versions, the command."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     found: dict[str, Any] = {
@@ -89,7 +93,7 @@ def run_table(args: argparse.Namespace, load: float, venvs: Path) -> Table:
         "threads of every engine": args.threads,
         "load average": f"{load:.2f} at the start, {os.getloadavg()[0]:.2f} at the end (the run's own work is in it)",
         "date": now(),
-        "command": tidy(command_line("python -m benchmarks.compare", sys.argv[1:])),
+        "command": tidy(command_line(command, sys.argv[1:])),
         "trivec": trivec.__version__ + _commit(),
     }
     for name in ("trivec", *sorted(p.stem for p in PEERS.glob("*.txt"))):

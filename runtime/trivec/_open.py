@@ -1,11 +1,13 @@
-"""A name to an encoder: a local model's, or a hosted one's as "provider:model"."""
+"""A name to an encoder or a reranker: a local model's, or a hosted one's as "provider:model"."""
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trivec._encoders.protocol import Encoder
+from trivec._encoders.ranking import RankingModel
 from trivec._errors import InputError
 from trivec._load import load
 
@@ -33,17 +35,50 @@ def open_encoder(name: str | os.PathLike[str], **options: Any) -> Encoder:  # no
     from trivec import hosted
 
     known = hosted_options()
-    said = {o: v for o, v in options.items() if o in known or (v is not None and v is not False and v != "auto")}
+    said = _said(options, known)
     precision = said.pop("precision", None)
-    for option, value in said.items():
-        if option not in known:
-            shown = option if option == "token" else f"{option}={value!r}"
-            raise InputError(f"{shown}: a hosted model runs at its service. Options of {name!r}: {', '.join(known)}.")
+    _check_known(name, said, known)
     found = hosted.open(name, **said)
     if precision not in (None, found.precision):
         found.close()
         raise InputError(f"precision={precision!r}: variants are of local models; {name!r} gives {found.precision}.")
     return found
+
+
+def open_reranker(name: str | os.PathLike[str], **options: Any) -> RankingModel:  # noqa: ANN401 - as `open_encoder`
+    """What `trivec.load` or `trivec.hosted.open_reranker` makes of a name; arguments and errors as of `open_encoder`.
+
+    Raises:
+        InputError: a model of another kind.
+    """
+    if not isinstance(name, str) or not is_hosted(name):
+        reranker: RankingModel = load(name, kind="reranker", **options)
+        return reranker
+    from trivec import hosted
+
+    known = hosted_reranker_options()
+    said = _said(options, known)
+    _check_known(name, said, known)
+    return hosted.open_reranker(name, **said)
+
+
+def _said(options: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
+    """The options that ask for something, or that a hosted model has."""
+    return {o: v for o, v in options.items() if o in known or (v is not None and v is not False and v != "auto")}
+
+
+def _check_known(name: str, said: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for option, value in said.items():
+        if option not in known:
+            shown = option if option == "token" else f"{option}={value!r}"
+            raise InputError(f"{shown}: a hosted model runs at its service. Options of {name!r}: {', '.join(known)}.")
+
+
+def hosted_reranker_options() -> tuple[str, ...]:
+    """The options of `trivec.hosted.open_reranker`."""
+    from trivec import hosted
+
+    return tuple(hosted.open_reranker.__kwdefaults__ or ())
 
 
 def hosted_options() -> tuple[str, ...]:

@@ -25,9 +25,9 @@ from trivec.hosted._encoder import HostedEncoder, encoder_of
 from trivec.hosted._http import Usage
 from trivec.hosted._key import FROM_ENVIRONMENT, FromEnvironment
 from trivec.hosted._options import Options, options_of
-from trivec.hosted._rerank import HostedReranker, Ranked, reranker_of
+from trivec.hosted._rerank import HostedReranker, reranker_of
 
-__all__ = ["FROM_ENVIRONMENT", "HostedEncoder", "HostedReranker", "Ranked", "Usage", "open", "open_reranker"]
+__all__ = ["FROM_ENVIRONMENT", "HostedEncoder", "HostedReranker", "Usage", "open", "open_reranker"]
 
 
 def open(  # noqa: A001 - called as trivec.hosted.open

@@ -1,12 +1,15 @@
 """Relevance of documents to a query, from a service."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import numpy as np
 
+from trivec._encoders.reranker import Ranked
 from trivec._errors import InputError, NonFiniteError, ServiceError, TruncationError
 from trivec._tokens.inputs import as_texts, check_encodable
 from trivec._vectors.arrays import Array, Floats
@@ -19,17 +22,6 @@ from trivec.hosted._options import Options
 from trivec.hosted._provider import Rerank
 
 _SCORE = 1_024  # bytes that a score, and what stands around it, takes in an answer at most
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """A document's place."""
-
-    index: int
-    """Which of the documents."""
-    score: float
-    """As the service gives it; greater is more relevant."""
-    text: str
 
 
 class HostedReranker:
@@ -49,6 +41,34 @@ class HostedReranker:
     def usage(self) -> Usage:
         """Requests, documents (as texts), tokens by our estimate, retries and seconds waited, so far."""
         return self._service.usage
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of what is asked, and of whom: it marks the request, not the model behind it."""
+        row, model = self._service.row, self._options.model
+        whom = {"provider": row.name, "address": self._service.url, "model": model}
+        named = {**whom, "body": self._endpoint.body(model, "", [""]), "version": row.version}
+        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def engine_fingerprint(self) -> str:
+        """The service, which does not tell what computes there: where it is equal, scores need not be."""
+        return f"hosted at {urlsplit(self._service.url).hostname or self._service.url}"
+
+    @property
+    def truncated(self) -> None:
+        """None: services do not say how many documents they cut."""
+
+    def estimate(self, queries: Sequence[str], documents: Sequence[str], depth: int) -> Usage:
+        """What ranking `depth` of the documents for each query would ask for, about; nothing is sent.
+
+        Tokens are estimated by bytes, with documents of mean length, and a query is counted with each document.
+        """
+        each = min(depth, len(documents))
+        mean = sum(map(estimated_tokens, documents)) / max(1, len(documents))
+        tokens = sum(each * (estimated_tokens(query) + mean) for query in queries)
+        requests = len(queries) * -(-each // self._budget.inputs)
+        return Usage(requests, len(queries) * each, round(tokens))
 
     def scores(self, query: str, documents: Sequence[str]) -> Floats:
         """Relevance of each of N documents, in their order: (N,) float32.
@@ -82,13 +102,33 @@ class HostedReranker:
             raise
         return _scores(flow)
 
-    def rank(self, query: str, documents: Sequence[str], *, top_k: int | None = None) -> list[Ranked]:
-        """The documents by their relevance, best first; equal ones in their order. Raises as `scores`."""
-        return _ranked(self.scores(query, documents), documents, top_k)
+    def rank(
+        self, query: str, documents: Sequence[str], top_k: int | None = None, return_documents: bool = False
+    ) -> list[Ranked]:
+        """The documents by their relevance, best first, as `Reranker.rank` of a local model gives them.
 
-    async def arank(self, query: str, documents: Sequence[str], *, top_k: int | None = None) -> list[Ranked]:
+        Args:
+            query: one text.
+            documents: N texts.
+            top_k: how many of them to give; None: all.
+            return_documents: whether each comes with its text.
+
+        Returns:
+            For each document its index `corpus_id`, its `score` as the service gives it and, where asked for, its
+            `text`; equal ones in their order.
+
+        Raises:
+            As `scores`.
+        """
+        _check_top_k(top_k)
+        return _ranked(self.scores(query, documents), documents, top_k, return_documents)
+
+    async def arank(
+        self, query: str, documents: Sequence[str], top_k: int | None = None, return_documents: bool = False
+    ) -> list[Ranked]:
         """`rank` for coroutines."""
-        return _ranked(await self.ascores(query, documents), documents, top_k)
+        _check_top_k(top_k)
+        return _ranked(await self.ascores(query, documents), documents, top_k, return_documents)
 
     def close(self) -> None:
         """Close the connections. Scoring afterwards raises."""
@@ -183,12 +223,18 @@ def _scores(flow: Flow) -> Floats:
     return found
 
 
-def _ranked(scores: Floats, documents: Sequence[str], top_k: int | None) -> list[Ranked]:
-    if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+def _check_top_k(top_k: object) -> None:
+    """Before anything is sent."""
+    if top_k is not None and (not isinstance(top_k, int | np.integer) or isinstance(top_k, bool) or top_k < 1):
         raise InputError(f"top_k must be a positive integer or None, got {top_k!r}.")
+
+
+def _ranked(scores: Floats, documents: Sequence[str], top_k: int | None, with_texts: bool) -> list[Ranked]:
     texts, _ = as_texts(documents, None)
-    order = np.argsort(-scores, kind="stable")[:top_k]
-    return [Ranked(int(index), float(scores[index]), texts[index]) for index in order]
+    order = np.argsort(-scores, kind="stable")[:top_k].tolist()
+    if with_texts:
+        return [{"corpus_id": row, "score": float(scores[row]), "text": texts[row]} for row in order]
+    return [{"corpus_id": row, "score": float(scores[row])} for row in order]
 
 
 def reranker_of(options: Options, api_key: Any = ...) -> HostedReranker:  # noqa: ANN401 - as of `open`

@@ -20,7 +20,7 @@ from trivec.integrations._text_model import TextModel
 
 Model = str | os.PathLike[str] | Encoder
 """What an adapter is made from: a folder, a name on the Hub, or an encoder that is open already."""
-_LOAD = tuple(load.__kwdefaults__ or ())
+LOAD_ARGUMENTS = tuple(load.__kwdefaults__ or ())
 _HEADS = {"dense": "dense vectors", "sparse": "weights of terms: a SPLADE model, or BGE-M3"}
 
 
@@ -51,23 +51,10 @@ def open_model(
             model that is open already.
         Whatever `trivec.load` raises.
     """
-    options = {name: value for name, value in given.items() if value is not None}
-    taker, known = ("trivec.hosted.open", hosted_options()) if is_hosted(model) else ("trivec.load", _LOAD)
-    for written, value in (more or {}).items():
-        name = {"cache_folder": "cache_dir"}.get(written, written)
-        if name == "trust_remote_code":  # accepted: no code of a model repository is ever run here
-            continue
-        if name not in known:
-            raise InputError(f"{name}= is no argument of {taker}. Expected some of: {', '.join(known)}.")
-        if name in options:
-            raise InputError(f"{name} is given twice: {options[name]!r} and {value!r}.")
-        options[name] = value
+    taker, known = ("trivec.hosted.open", hosted_options()) if is_hosted(model) else ("trivec.load", LOAD_ARGUMENTS)
+    options = merged(given, more, taker, known)
     if is_encoder(model):
-        if options:
-            raise InputError(
-                f"{', '.join(options)}: for models that are opened here, and {model!r} is open already. "
-                "Give them to trivec.load."
-            )
+        check_open_already(model, options)
         encoder = model
     elif isinstance(model, str | os.PathLike):
         encoder = open_encoder(model, **options)
@@ -81,6 +68,32 @@ def open_model(
             encoder.close()
         raise InputError(f"{encoder.name} is a {type(encoder).__name__}, and {need}.")
     return encoder
+
+
+def merged(
+    given: Mapping[str, Any], more: Mapping[str, Any] | None, taker: str, known: Sequence[str]
+) -> dict[str, Any]:
+    """The arguments with which a model is opened: `taker` takes those of `known`. The others as of `open_model`."""
+    options = {name: value for name, value in given.items() if value is not None}
+    for written, value in (more or {}).items():
+        name = {"cache_folder": "cache_dir"}.get(written, written)
+        if name == "trust_remote_code":  # accepted: no code of a model repository is ever run here
+            continue
+        if name not in known:
+            raise InputError(f"{name}= is no argument of {taker}. Expected some of: {', '.join(known)}.")
+        if name in options:
+            raise InputError(f"{name} is given twice: {options[name]!r} and {value!r}.")
+        options[name] = value
+    return options
+
+
+def check_open_already(model: object, options: Mapping[str, Any]) -> None:
+    """Raise InputError for arguments of a model that is open."""
+    if options:
+        raise InputError(
+            f"{', '.join(options)}: for models that are opened here, and {model!r} is open already. "
+            "Give them to trivec.load."
+        )
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,11 @@ def test_best_first(name: str, reranker: Open) -> None:
     model = reranker(name)
     order = np.argsort(-expected(DOCUMENTS))
     ranked = model.rank(QUERY, DOCUMENTS)
-    assert [place.index for place in ranked] == order.tolist()
-    assert [place.text for place in ranked] == [DOCUMENTS[index] for index in order]
+    assert [place["corpus_id"] for place in ranked] == order.tolist()
+    assert {tuple(place) for place in ranked} == {("corpus_id", "score")}
+    np.testing.assert_array_equal([place["score"] for place in ranked], expected(DOCUMENTS)[order])
+    with_texts = model.rank(QUERY, DOCUMENTS, return_documents=True)
+    assert [place["text"] for place in with_texts] == [DOCUMENTS[index] for index in order]
     assert model.rank(QUERY, DOCUMENTS, top_k=2) == ranked[:2] == asyncio.run(model.arank(QUERY, DOCUMENTS, top_k=2))
     np.testing.assert_array_equal(asyncio.run(model.ascores(QUERY, DOCUMENTS)), expected(DOCUMENTS))
     assert model.rank(QUERY, []) == []

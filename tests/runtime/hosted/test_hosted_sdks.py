@@ -105,9 +105,9 @@ def test_the_rerankers(name: str, answers: Answers, server: Loopback) -> None:
     provider = name.partition("_")[0]
     with trivec.hosted.open_reranker(f"{provider}:any-model", base_url=server.base(provider)) as reranker:
         ranked = reranker.rank("a question", sdks.DOCUMENTS)
-    assert [place.index for place in ranked] == [index for index, _ in answers[0][name]]
+    assert [place["corpus_id"] for place in ranked] == [index for index, _ in answers[0][name]]
     np.testing.assert_array_equal(
-        np.array([place.score for place in ranked], dtype=np.float32),
+        np.array([place["score"] for place in ranked], dtype=np.float32),
         np.array([score for _, score in answers[0][name]], dtype=np.float32),
     )
     (sdk,) = answers[1][name]

@@ -7,8 +7,9 @@
     store.add_texts(["a text", "another"])
     store.similarity_search("a question", k=1)
 
-Sparse vectors, for hybrid search, are in `trivec.integrations.langchain.qdrant` and `.milvus`: each store wants them in
-a form of its own.
+TrivecReranker is a compressor of documents for a second stage, and TrivecCrossEncoder what LangChain's own take. Sparse
+vectors, for hybrid search, are in `trivec.integrations.langchain.qdrant` and `.milvus`: each store wants them in a form
+of its own.
 """
 
 from typing import cast
@@ -22,7 +23,9 @@ try:
 except ImportError as error:
     raise missing("langchain-core", '"trivec[langchain]"', error) from error
 
-__all__ = ["TrivecEmbeddings"]
+from trivec.integrations.langchain._rerank import TrivecCrossEncoder, TrivecReranker
+
+__all__ = ["TrivecCrossEncoder", "TrivecEmbeddings", "TrivecReranker"]
 
 
 class TrivecEmbeddings(FromModel, Embeddings):

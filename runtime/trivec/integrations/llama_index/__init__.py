@@ -1,4 +1,4 @@
-"""LlamaIndex' embeddings on trivec, dense and sparse (`pip install "trivec[llama-index]"`).
+"""LlamaIndex' embeddings on trivec, dense and sparse, and its rerankers (`pip install "trivec[llama-index]"`).
 
     from llama_index.core import Settings
     from trivec.integrations.llama_index import TrivecEmbedding  # was: HuggingFaceEmbedding
@@ -25,6 +25,7 @@ except ImportError as error:
     raise missing("llama-index-core", '"trivec[llama-index]"', error) from error
 
 from trivec.integrations.llama_index._dense import TrivecEmbedding
+from trivec.integrations.llama_index._rerank import TrivecRerank
 from trivec.integrations.llama_index._sparse import TrivecSparseEmbedding
 
-__all__ = ["TrivecEmbedding", "TrivecSparseEmbedding"]
+__all__ = ["TrivecEmbedding", "TrivecRerank", "TrivecSparseEmbedding"]

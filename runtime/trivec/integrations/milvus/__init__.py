@@ -31,7 +31,9 @@ from trivec.integrations.milvus.hosted import (
 )
 from trivec.integrations.milvus.hybrid import BGEM3EmbeddingFunction, MGTEEmbeddingFunction
 from trivec.integrations.milvus.reranker import (
+    BGERerankFunction,
     CohereRerankFunction,
+    CrossEncoderRerankFunction,
     JinaRerankFunction,
     TEIRerankFunction,
     VoyageRerankFunction,
@@ -42,10 +44,12 @@ from trivec.lexical import Analyzer, build_analyzer_from_yaml, build_default_ana
 __all__ = [
     "Analyzer",
     "BGEM3EmbeddingFunction",
+    "BGERerankFunction",
     "BM25EmbeddingFunction",
     "BaseEmbeddingFunction",
     "CohereEmbeddingFunction",
     "CohereRerankFunction",
+    "CrossEncoderRerankFunction",
     "DefaultEmbeddingFunction",
     "GeminiEmbeddingFunction",
     "InstructorEmbeddingFunction",

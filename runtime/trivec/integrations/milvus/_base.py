@@ -77,14 +77,19 @@ def encoder_of(
     Raises:
         InputError: an argument that is not known here.
     """
+    check_arguments(arguments, instead or {})
+    given = {"device": device or "auto", "export": not missing_packages(), "task": task}
+    return open_model(name, fits, f"this function needs {need}", given, arguments)
+
+
+def check_arguments(arguments: Mapping[str, Any], instead: Mapping[str, str]) -> None:
+    """Raise InputError for what is none of LoadArguments; arguments as of `encoder_of`."""
     known = LoadArguments.__annotations__
     for argument, value in arguments.items():
         if argument not in known:
-            hint = (instead or {}).get(argument) or f"expected one of {', '.join(sorted(known))}."
+            hint = instead.get(argument) or f"expected one of {', '.join(sorted(known))}."
             shown = "..." if argument == "api_key" else repr(value)
             raise InputError(f"{argument}={shown} is not taken here: {hint}")
-    given = {"device": device or "auto", "export": not missing_packages(), "task": task}
-    return open_model(name, fits, f"this function needs {need}", given, arguments)
 
 
 def check_dimensions(encoder: Encoder, dimensions: object) -> int:

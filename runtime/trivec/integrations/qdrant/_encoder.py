@@ -8,12 +8,15 @@ from qdrant_client import models
 
 from trivec._encoders.calls import Overflow
 from trivec._encoders.protocol import Encoder
+from trivec._encoders.ranking import RankingModel
 from trivec._errors import InputError
 from trivec._tokens.inputs import one_by_one
 from trivec._vectors.heads import Head
 from trivec.integrations._adapter import Model, ModelOptions
 from trivec.integrations._text_model import as_list
 from trivec.integrations.qdrant._points import PointId, check_count, described, made
+from trivec.integrations.qdrant._rerank import Found, check_reranker, documents_of
+from trivec.integrations.qdrant._rerank import chosen as chosen_points
 from trivec.integrations.qdrant._search import Fusion, HybridOptions, Search, check_name, planned
 from trivec.integrations.qdrant._vectors import (
     ENGINES,
@@ -284,6 +287,38 @@ class QdrantEncoder:
         plan = planned(self._heads, **options)
         found = [values(part, await part.model.aquery(text), plan.names) for part in self._parts_of(plan.names)]
         return plan.search({name: value for some in found for name, value in some.items()})
+
+    # ---- a second stage ------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def rerank(
+        question: str, points: Found, reranker: RankingModel, *, limit: int | None = None, text_key: str = "text"
+    ) -> list[models.ScoredPoint]:
+        """Points that a search has found, scored again, best first; those that came stay as they are.
+
+        Args:
+            question: the query.
+            points: what `client.query_points` gives, with payloads, or its points.
+            reranker: what `trivec.load` or `trivec.hosted.open_reranker` returns.
+            limit: how many of them to give; None: all.
+            text_key: where a payload has the point's text.
+
+        Raises:
+            InputError: a point without text, something that is no reranker, or no query.
+            Whatever the reranker's `rank` raises.
+        """
+        model = check_reranker(reranker, limit)
+        listed, texts = documents_of(points, text_key)
+        return chosen_points(listed, model.rank(question, texts, limit))
+
+    @staticmethod
+    async def arerank(
+        question: str, points: Found, reranker: RankingModel, *, limit: int | None = None, text_key: str = "text"
+    ) -> list[models.ScoredPoint]:
+        """`rerank`, while the event loop goes on."""
+        model = check_reranker(reranker, limit)
+        listed, texts = documents_of(points, text_key)
+        return chosen_points(listed, await model.arank(question, texts, limit))
 
     # ---- helpers -------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from trivec._cli.commands import (
     run_export,
     run_info,
     run_map,
+    run_rerank,
     run_similarity,
     run_verify,
 )
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_export(commands)
     _add_encode(commands)
+    _add_rerank(commands)
     _add_verify(commands)
     _add_diff(commands)
     _add_compare(commands)
@@ -162,6 +164,60 @@ def _add_encode(commands: "Commands[argparse.ArgumentParser]") -> None:
     _add_progress(parser)
     _add_load_options(parser)
     parser.set_defaults(run=run_encode)
+
+
+def _add_rerank(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "rerank",
+        allow_abbrev=False,
+        help="documents by their relevance to a query",
+        description="Rank the documents of each query with a reranker, in bounded memory. Files are checked to their "
+        "end before anything is scored. OUT appears when it is complete; until then what is done is in OUT.partial, "
+        "and the same command goes on from there after an interruption of any kind.",
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="reranker's folder, name on the Hub, or provider:model of a hosted one"
+    )
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        nargs="?",
+        default="-",
+        help="- (stdin) or .jsonl: a line has a query and its documents, texts or objects with id and text; or it has "
+        "query, id and text of one document, those of a query together. A query_id may stand beside the query. With "
+        "--query, texts as `trivec encode` reads them. (default: -)",
+    )
+    parser.add_argument("--query", type=argument_text, metavar="TEXT", help="one query, whose documents INPUT has")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", default="-", help=".jsonl; .run or .trec for trec_eval; - for jsonl on stdout"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace OUT if it exists, and an OUT.partial of another model or options"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="go on with no OUT.partial of another engine; otherwise a warning tells"
+    )
+    parser.add_argument(
+        "--column", metavar="NAME", default="text", help="with --query, column of the texts (default: %(default)s)"
+    )
+    parser.add_argument("--top-k", type=_count, metavar="N", help="documents of a query to write (default: all)")
+    parser.add_argument("--documents", action="store_true", help="write each document's text as well, into .jsonl")
+    parser.add_argument("--prompt-name", type=argument_text, metavar="NAME", help="one of the model's prompts")
+    parser.add_argument("--prompt", type=argument_text, metavar="TEXT", help="text to put before each query")
+    parser.add_argument(
+        "--activation",
+        dest="activation_fn",
+        metavar="NAME",
+        help="what makes scores of logits: identity, sigmoid, ... (default: as the model says)",
+    )
+    parser.add_argument("--batch-size", type=int, metavar="N", help="work of one run (default: 32)")
+    parser.add_argument("--window", type=_count, metavar="N", help="pairs that are kept at a time (default: 1024)")
+    parser.add_argument(
+        "--on-overflow", choices=("truncate", "error"), help="for pairs longer than the model reads (default: truncate)"
+    )
+    _add_progress(parser)
+    _add_load_options(parser)
+    parser.set_defaults(run=run_rerank)
 
 
 def _add_verify(commands: "Commands[argparse.ArgumentParser]") -> None:

@@ -116,6 +116,12 @@ def run_explain(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_rerank(args: argparse.Namespace) -> int:
+    from trivec._cli.rerank import rerank
+
+    return rerank(args)
+
+
 def run_serve(args: argparse.Namespace) -> int:
     from trivec._cli.serve import run
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from trivec._errors import InputError
 
@@ -62,6 +62,40 @@ def open_texts(name: str, column: str) -> Texts:
     return Texts(read, total)
 
 
+class JsonRows(NamedTuple):
+    """Values of JSON lines, each with where it stands, for messages."""
+
+    read: Callable[[], Generator[tuple[str, Any], None, None]]
+    read_once: bool
+    """Whether it is a stream."""
+
+
+def open_json_rows(name: str) -> JsonRows:
+    """The values of a .jsonl or .ndjson file, with .gz behind it or not, or of stdin ("-"); blank lines are no rows.
+
+    Raises:
+        InputError: there is no such file, or it is of another kind; as a line is read, it is not valid JSON.
+    """
+    if name == "-":
+        if sys.stdin is None:
+            raise InputError("stdin is closed, so that nothing comes from there. Name a .jsonl file.")
+        return JsonRows(
+            lambda: _json_values(decode_lines(_unpacked(sys.stdin.buffer, "stdin"), "stdin"), "stdin"), True
+        )
+    path = Path(name)
+    kind = Path(path.stem) if path.suffix.lower() == ".gz" else path
+    if kind.suffix.lower() not in (".jsonl", ".ndjson"):
+        raise InputError(f"{name} is neither .jsonl nor .ndjson, nor one of them with .gz behind it.")
+    if not path.exists():
+        raise InputError(f"there is no file {name!r}.")
+
+    def read() -> Generator[tuple[str, Any], None, None]:
+        with path.open("rb") as stream:
+            yield from _json_values(decode_lines(_unpacked(stream, name), name), name)
+
+    return JsonRows(read, not path.is_file())  # a named pipe can be read once only
+
+
 def read_text(path: Path) -> str:
     """A whole file as one text, its line breaks as line feeds.
 
@@ -101,6 +135,12 @@ def _json_document(stream: Iterable[bytes], name: str, column: str) -> TextGener
 
 
 def _json_rows(lines: Iterable[str], name: str, column: str) -> TextGenerator:
+    for where, value in _json_values(lines, name):
+        yield _text_of(value, where, column)
+
+
+def _json_values(lines: Iterable[str], name: str) -> Generator[tuple[str, Any], None, None]:
+    """The value of each line that is not blank, and where it is."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -109,7 +149,7 @@ def _json_rows(lines: Iterable[str], name: str, column: str) -> TextGenerator:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where} is not valid JSON: {error}") from error
-        yield _text_of(value, where, column)
+        yield where, value
 
 
 def _text_of(value: object, where: str, column: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from trivec._encoders.named_call import Method, fingerprint_of_call, spelled_out
 from trivec._encoders.protocol import Encoder
@@ -15,7 +15,7 @@ from trivec._errors import InputError, TrivecError
 from trivec.store._formats import FORMATS, check_kind, format_of, partial, sync_folder
 from trivec.store._journal import Identity, Journal
 from trivec.store._probe import probe_of
-from trivec.store._schema import Head, Layout, Vectors, rows_of
+from trivec.store._schema import Blocks, Head, Layout, Vectors, rows_of
 
 Encoded = Generator[tuple[list[str], Vectors], None, None]
 """Texts with their vectors, block by block."""
@@ -116,6 +116,11 @@ def fingerprint_of(encoder: Encoder, *, method: Method = "encode", **options: An
 def check_target(path: Path, *, overwrite: bool, start_over: str = "overwrite=True") -> None:
     """Raise InputError where a file must not or cannot be written; MissingExtraError where pyarrow is missing."""
     format_of(path)
+    check_place(path, overwrite=overwrite, start_over=start_over)
+
+
+def check_place(path: Path, *, overwrite: bool, start_over: str) -> None:
+    """Raise InputError where a file of any kind must not or cannot be written."""
     if not path.parent.is_dir():
         raise InputError(
             f"there is no folder {str(path.parent)!r} to write {path.name} to. Type: mkdir -p {path.parent}"
@@ -137,6 +142,7 @@ def write_blocks(
     strict: bool = False,
     start_over: str = "overwrite=True",
     advance: Callable[[int], object] | None = None,
+    writer: Callable[[IO[bytes], Head, Blocks], None] | None = None,
 ) -> Written:
     """Write what `encoded` makes of the texts that are not done yet.
 
@@ -150,10 +156,14 @@ def write_blocks(
         strict: as of `write`.
         start_over: what to type for `overwrite`, for messages.
         advance: called with the number of texts after each block, and of those that were done.
+        writer: writes a file of another kind, from blocks with their texts; None: its suffix says how.
     """
-    check_kind(path, head.layout)
+    keeps_texts = True
+    if writer is None:
+        check_kind(path, head.layout)
+        form = FORMATS[path.suffix.lower()]
+        keeps_texts, writer = form.keeps_texts, form.write
     place = path.absolute()  # whoever gives the texts may change the working directory
-    keeps_texts = FORMATS[path.suffix.lower()].keeps_texts
     identity = Identity(head.fingerprint or "", asdict(head.layout), keeps_texts)
     done = advance or (lambda _: None)
     keep = {"resume": resume, "overwrite": overwrite, "strict": strict}
@@ -165,7 +175,7 @@ def write_blocks(
                 for block, vectors in blocks:
                     journal.append(block, rows_of(vectors))
                     done(len(block))
-            _join(place, journal, head._replace(rows=journal.rows, engine=journal.engine, probe=journal.probe))
+            _join(place, journal, head._replace(rows=journal.rows, engine=journal.engine, probe=journal.probe), writer)
         except BaseException as error:  # Ctrl-C as well
             if journal.rows:
                 error.add_note(
@@ -175,12 +185,12 @@ def write_blocks(
         return Written(path, journal.rows, resumed)
 
 
-def _join(path: Path, journal: Journal, head: Head) -> None:
+def _join(path: Path, journal: Journal, head: Head, writer: Callable[[IO[bytes], Head, Blocks], None]) -> None:
     """Put the file together beside its place, and give it its name."""
     joined = path.with_name(f"{path.name}.partial.joined")
     try:
         with joined.open("wb") as stream:
-            FORMATS[path.suffix.lower()].write(stream, head, journal.blocks)
+            writer(stream, head, journal.blocks)
             stream.flush()
             os.fsync(stream.fileno())
         joined.replace(path)

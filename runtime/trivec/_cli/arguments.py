@@ -396,11 +396,14 @@ def _add_explain(commands: "Commands[argparse.ArgumentParser]") -> None:
         allow_abbrev=False,
         help="what a model makes of a text, or of two",
         description="Print the tokens of a text, what of it is cut off, its vector or its heaviest terms; of two texts "
-        "also how alike they are, and which terms make them so.",
+        "also how alike they are, and which terms make them so. Of a reranker: the score of a query and a text, and "
+        "how it changes where a sentence of the text is left out.",
     )
     parser.add_argument("model", metavar="MODEL", help="model folder, or name on the Hub")
     parser.add_argument("a", metavar="TEXT", help="a text, or @FILE")
-    parser.add_argument("b", metavar="TEXT", nargs="?", help="another one, to compare")
+    parser.add_argument(
+        "b", metavar="TEXT", nargs="?", help="another one, to compare; for a reranker the text, after the query"
+    )
     _add_prompt_options(parser)
     parser.add_argument(
         "--top", type=_count, metavar="N", default=15, help="terms to show at most (default: %(default)s)"

@@ -99,19 +99,25 @@ def run_explain(args: argparse.Namespace) -> int:
     import json
 
     from trivec._encoders.named_call import METHODS
+    from trivec._inspect import explain_pair, explain_text
     from trivec._inspect.explain import explain
-    from trivec._inspect.explain_text import render
     from trivec._load import load
 
     texts = [_text(argument) for argument in (args.a, args.b) if argument is not None]
-    with load(args.model, **load_options(args)) as encoder:
-        found = explain(encoder, texts, method=METHODS[args.task], prompt_name=args.prompt_name, prompt=args.prompt)
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"  # stdout may be closed
     blocks = "█".encode(encoding, "replace").decode(encoding) == "█"
-    if args.json:
-        text = json.dumps(found.as_dict(), ensure_ascii=not blocks, indent=2) + "\n"
-    else:
-        text = render(found, top=args.top, ascii_only=not blocks)
+    prompts = {"prompt_name": args.prompt_name, "prompt": args.prompt}
+    with load(args.model, **load_options(args)) as model:
+        if model.heads == ("score",):
+            if len(texts) < 2 or args.task is not None:
+                why = "--task is for encoders" if args.task is not None else "it scores a query with a text"
+                raise InputError(f"{model!r} is a reranker: {why}. Type: trivec explain MODEL QUERY TEXT")
+            pair = explain_pair.explain_pair(model, texts[0], texts[1], **prompts)
+            said, shown = pair.as_dict(), explain_pair.render(pair, ascii_only=not blocks)
+        else:
+            found = explain(model, texts, method=METHODS[args.task], **prompts)
+            said, shown = found.as_dict(), explain_text.render(found, top=args.top, ascii_only=not blocks)
+    text = json.dumps(said, ensure_ascii=not blocks, indent=2) + "\n" if args.json else shown
     print(text.encode(encoding, "replace").decode(encoding), end="")  # a token may be of any script
     return 0
 

@@ -304,11 +304,19 @@ def _add_compare(commands: "Commands[argparse.ArgumentParser]") -> None:
         metavar="ENCODER",
         nargs="+",
         help="model folder or name on the Hub, either with :int8 or another variant behind it; provider:model, with "
-        "?dimensions=512&... behind it or not; bm25. The first is what the others are compared with",
+        "?dimensions=512&... behind it or not; bm25; A+RERANKER: what one of these has found, ranked again by a "
+        "reranker, which is named likewise. The first is what the others are compared with",
     )
     parser.add_argument("--split", default="test", metavar="S", help="of the judgements (default: %(default)s)")
     parser.add_argument(
         "--limit-docs", type=_count, metavar="N", help="at most N documents, those that are relevant to a query first"
+    )
+    parser.add_argument(
+        "--depth",
+        type=_count,
+        metavar="N",
+        default=100,
+        help="documents of a query that a reranker scores, up to 100 (default: %(default)s)",
     )
     parser.add_argument(
         "--price", action="append", default=[], metavar="ENCODER=N", help="what a million tokens of a hosted one cost"

@@ -21,6 +21,7 @@ def run(args: argparse.Namespace) -> int:
         "split": args.split,
         "limit_docs": args.limit_docs,
         "prices": dict(map(_price, args.price)),
+        "depth": args.depth,
         "cache": args.cache,
         "device": args.device,
         "threads": args.threads,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trivec._errors import InputError
+from trivec._open import is_hosted
 from trivec._system.home import home
 from trivec._system.progress import progress_bar
 from trivec._vectors.sparse import SparseVectors
@@ -28,7 +29,10 @@ from trivec.compare._metrics import (
     recall,
     reciprocal_rank,
 )
+from trivec.compare._second_stage import Staged, kind_of, opened_reranker, planned_again, reranked, staged
 
+DEPTH = 100
+"""Documents of a query that are ranked."""
 _LISTED = 10  # queries that are shown side by side
 _HITS = 3  # documents of each
 
@@ -40,6 +44,7 @@ def plan(
     split: str = "test",
     limit_docs: int | None = None,
     prices: Mapping[str, float] | None = None,
+    depth: int = DEPTH,
     cache: str | os.PathLike[str] | None = None,
     **options: Any,  # noqa: ANN401 - of `trivec.load`, which checks them
 ) -> list[Planned]:
@@ -51,7 +56,7 @@ def plan(
         As `compare`.
     """
     judged = read_judged(Path(folder), split, _count(limit_docs))
-    return _plans(encoders, judged, _prices(encoders, prices), _kept_in(cache), options)
+    return _plans(encoders, judged, _prices(encoders, prices), _kept_in(cache), options, _depth(depth))
 
 
 def compare(
@@ -62,6 +67,7 @@ def compare(
     limit_docs: int | None = None,
     prices: Mapping[str, float] | None = None,
     max_cost: float = 1.0,
+    depth: int = DEPTH,
     cache: str | os.PathLike[str] | None = None,
     show_progress: bool | None = None,
     **options: Any,  # noqa: ANN401 - of `trivec.load`, which checks them
@@ -75,11 +81,13 @@ def compare(
         folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, as BEIR has them.
         encoders: the first is what the others are compared with. "folder", a name on the Hub, either with ":int8" (or
             another variant) behind it, "provider:model?option=value", "bm25", or an open encoder. A model with several
-            kinds of vectors has a row for dense and one for sparse.
+            kinds of vectors has a row for dense and one for sparse. "A+reranker": what A, one of these names, has
+            found, ranked again by a reranker, which is named likewise.
         split: "test", "dev" or "train".
         limit_docs: at most so many documents: those that are relevant to a query first, then others.
         prices: of a hosted encoder, by its name here: what a million tokens cost, in any one currency.
         max_cost: where the estimated cost of all that have a price is above, nothing is sent.
+        depth: documents of a query that a reranker scores, up to 100; the others stay behind them in A's order.
         cache: the folder in which vectors are kept; None: `compare` in TRIVEC_HOME.
         show_progress: a progress bar for each; None: on a terminal, where the "trivec" logger is at INFO.
         options: of `trivec.load`, for local models: device="cpu", threads=2 ...
@@ -89,17 +97,20 @@ def compare(
             that is no encoder.
         Whatever `trivec.load`, `trivec.hosted.open` and their encoders raise. What is done is kept.
     """
-    judged = read_judged(Path(folder), split, _count(limit_docs))
+    judged, depth = read_judged(Path(folder), split, _count(limit_docs)), _depth(depth)
     known, place = _prices(encoders, prices), _kept_in(cache)
-    _check_cost(_plans(encoders, judged, known, place, options), max_cost)
+    _check_cost(_plans(encoders, judged, known, place, options, depth), max_cost)
     rows: list[Row] = []
     differing: dict[str, tuple[Differing, ...]] = {}
     first: tuple[HeadVectors, Ranked, Doubles] | None = None
     for entrant, name in zip(encoders, names_of(encoders), strict=True):
-        entry = _entry(entrant, judged, place, options, show_progress)
+        stage = staged(entrant)
+        entry = _entry(entrant if stage is None else stage.first, judged, place, options, show_progress)
         for vectors in entry.heads:
             label = name if len(entry.heads) == 1 else f"{name} {vectors.head}"
             found = ranked(judged, vectors.queries, vectors.documents, vectors.similarity)
+            if stage is not None:
+                entry, found = _again(stage, entry, judged, found, depth, place, options, show_progress)
             gains = ndcg(found.reached, found.possible)  # (Q,)
             rows.append(_row(label, entry, vectors, found, gains, first, known.get(name)))
             if first is None:
@@ -113,13 +124,24 @@ def compare(
 
 
 def _plans(
-    encoders: Sequence[Entrant], judged: Judged, prices: Mapping[str, float], place: Path, options: Mapping[str, Any]
+    encoders: Sequence[Entrant],
+    judged: Judged,
+    prices: Mapping[str, float],
+    place: Path,
+    options: Mapping[str, Any],
+    depth: int,
 ) -> list[Planned]:
     found = []
     for entrant, name in zip(encoders, names_of(encoders), strict=True):
+        stage = staged(entrant)
+        first = entrant if stage is None else stage.first
         with ExitStack() as stack:
-            encoder = None if entrant == BM25 else stack.enter_context(opened(entrant, _answers(place), options))
-            found.append(_planned(name, encoder, judged, prices.get(name)))
+            encoder = None if first == BM25 else stack.enter_context(opened(first, _answers(place), options))
+            if stage is None:
+                found.append(_planned(name, encoder, judged, prices.get(name)))
+            else:
+                reranker = stack.enter_context(opened_reranker(stage.reranker, options))
+                found.append(planned_again(name, reranker, judged, depth, prices.get(name)))
     return found
 
 
@@ -151,6 +173,12 @@ def _count(limit_docs: int | None) -> int | None:
     return limit_docs
 
 
+def _depth(depth: object) -> int:
+    if not isinstance(depth, int) or isinstance(depth, bool) or not 1 <= depth <= DEPTH:
+        raise InputError(f"depth must be a whole number from 1 to {DEPTH}, got {depth!r}.")
+    return depth
+
+
 def _kept_in(cache: str | os.PathLike[str] | None) -> Path:
     """The folder of kept vectors, made where it is not there."""
     place = home() / "compare" if cache is None else Path(cache)
@@ -175,6 +203,26 @@ def _entry(entrant: Entrant, judged: Judged, place: Path, options: Mapping[str, 
     total = len(judged.documents) + len(judged.queries)
     with opened(entrant, _answers(place), options) as encoder, closing(progress_bar(total, show)) as bar:
         return entry_of(encoder, judged, place, bar.update)
+
+
+def _again(
+    stage: Staged,
+    entry: Entry,
+    judged: Judged,
+    found: Ranked,
+    depth: int,
+    place: Path,
+    options: Mapping[str, Any],
+    show: bool | None,
+) -> tuple[Entry, Ranked]:
+    """The ranking of the second stage; what it takes is of that stage alone."""
+    total = int((found.rows[:, :depth] != NONE).sum())
+    with opened_reranker(stage.reranker, options) as reranker, closing(progress_bar(total, show)) as bar:
+        again, effort = reranked(judged, found, reranker, depth, place, bar.update)
+        what = f"{depth} by {kind_of(reranker)}"
+    times, tokens = (None, None) if effort is None else effort
+    hosted = entry.hosted or is_hosted(stage.reranker)
+    return Entry(what, hosted, entry.heads, None, times, tokens), again
 
 
 def _row(

@@ -1,5 +1,6 @@
 """README.md of a model folder: the model card that a hub reads."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from tests.support.hub import Hub, files_of
 
 import trivec
 from trivec._gate.checks import Check
+from trivec._gate.figures import Figures
 from trivec._loading.load_keywords import Precision
 from trivec._model import manifest_file
 from trivec_export._folder.card import render
@@ -93,8 +95,9 @@ def _checks(exported: Path) -> dict[str, dict[str, Check]]:
     from types import SimpleNamespace
     from typing import cast
 
+    known = {field.name for field in dataclasses.fields(Figures)}
     found = {}
     for precision, variant in manifest_file.read(exported).encoders["main"].variants.items():
-        figures = SimpleNamespace(**(variant.gate or {}))
-        found[precision] = {"main": cast("Check", SimpleNamespace(figures=figures))}
+        stated = {name: value for name, value in (variant.gate or {}).items() if name in known}
+        found[precision] = {"main": cast("Check", SimpleNamespace(figures=Figures(**stated, worst=0)))}
     return found

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.support.architectures import make
 from tests.support.hub import Hub
+from threadpoolctl import threadpool_limits
 
 import trivec
 from trivec._inspect.info import info
@@ -45,23 +46,29 @@ def checkpoint(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """A checkpoint, its export here, and the same in another process: home, hashes and clock differ."""
+    """A checkpoint, its export here, and the same in another process: home, hashes and clock differ.
+
+    Numpy's BLAS has one thread in both: with AVX2 alone it cuts sums by their number, and this process counted its
+    cores before it was given one of them.
+    """
     work = tmp_path_factory.mktemp("twice")
     made = checkpoint(work)
-    first = trivec.export(
-        made,
-        work / "first",
-        max_texts=64,
-        calibration=work / "extra.txt",
-        name="support search",
-        version="2026.1",
-        token=SECRET,
-        quiet=True,
-    )
+    with threadpool_limits(1, user_api="blas"):
+        first = trivec.export(
+            made,
+            work / "first",
+            max_texts=64,
+            calibration=work / "extra.txt",
+            name="support search",
+            version="2026.1",
+            token=SECRET,
+            quiet=True,
+        )
     there = work / "elsewhere" / "deeper"
     shutil.copytree(made, there / "checkpoint", copy_function=shutil.copyfile)  # with dates of its own
     shutil.copyfile(work / "extra.txt", there / "extra.txt")
     environment = {**os.environ, "PYTHONHASHSEED": "7", "HOME": str(there), "USER": "nobody", "TZ": "Asia/Tokyo"}
+    environment["OPENBLAS_NUM_THREADS"] = "1"
     command = [sys.executable, "-m", "trivec", "export", "./checkpoint", "out/second", *OPTIONS, "--quiet"]
     subprocess.run(command, cwd=there, env=environment, check=True, capture_output=True, timeout=400)
     return made, first, there / "out" / "second"

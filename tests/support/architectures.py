@@ -58,7 +58,7 @@ class Architecture:
     """Tokens that the model can be given; None where its positions have no end."""
     mutations: tuple[str, ...] = field(default=())
     """What the vectors depend on besides the words: a test takes each out of the graph, which must show."""
-    atol: float = 2e-5
+    atol: float = 3e-5  # 2.3e-5 of 1.36 was seen of T5 with AVX2 alone
     """Largest difference to torch that float32 explains: torch is 1.4e-5 from float64 on albert, electra and T5."""
     embedding: float = 1.0
     """Scale of the embedding tables."""

@@ -351,7 +351,7 @@ def test_numbers_from_numpy_are_numbers(encoder: DenseEncoder) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"precision": "float32"}, InputError, "precision 'float32' is not one of auto, fp32, fp16, int8."),
+        ({"precision": "float32"}, InputError, "precision 'float32' is not one of auto, fp32, bf16, fp16, int8."),
         ({"threads": 0}, InputError, "threads must be a positive integer or None, got 0."),
         ({"threads": 1.5}, InputError, "threads must be a positive integer or None, got 1.5."),
         ({"similarity_fn_name": "l2"}, InputError, "similarity_fn_name 'l2' is not one of cosine, dot, euclidean, man"),

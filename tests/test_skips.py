@@ -50,7 +50,7 @@ def run(folder: Path, code: str, *options: str, shared: bool) -> tuple[int, str]
         env={**kept, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     return done.returncode, done.stdout + done.stderr

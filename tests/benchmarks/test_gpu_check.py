@@ -33,7 +33,7 @@ def run(out: Path, folder: Path, *arguments: str, path: Path | None = None) -> "
         environment["PATH"] = f"{path}{os.pathsep}{environment['PATH']}"
     command = [sys.executable, "-m", "benchmarks.gpu_check", "--quick", "--folder", str(folder), "--out", str(out)]
     command += ["--work", str(out / "work"), "--data", str(out / "none"), "--threads", "1", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=600, check=False)
 
 
 def steps(out: Path) -> dict[str, tuple[str, str]]:

@@ -112,7 +112,7 @@ print(encoder.fingerprint, encoder.max_seq_length, type(encoder).__name__)
             expected = [encoder.fingerprint, "8", type(encoder).__name__]
             (tmp_path / kind).write_bytes(pickle.dumps(encoder))
         command = [sys.executable, "-c", code, str(tmp_path / kind)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         assert done.stdout.split() == expected, done.stderr
 
 
@@ -146,5 +146,5 @@ def test_public_names_are_still_there() -> None:
 @pytest.mark.parametrize("command", SAID["options"])
 def test_options_of_the_command_line(command: str) -> None:
     arguments = [sys.executable, "-m", "trivec", *command.split(), "--help"]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=600, check=True)
     assert set(SAID["options"][command]) <= set(re.findall(r"--[a-z][a-z0-9-]*", done.stdout))

@@ -63,7 +63,7 @@ def traced(code: str, folder: Path, work: Path) -> tuple[list[str], list[str]]:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
     assert done.returncode == 0, done.stderr

@@ -411,7 +411,7 @@ print(json.dumps(encoder.encode(["a red cat"]).tolist()))
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers none
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         environment = {"HF_ENDPOINT": url, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
-        found = python(code, timeout=30, NO_PROXY="127.0.0.1", **environment)
+        found = python(code, timeout=240, NO_PROXY="127.0.0.1", **environment)
         silent.settimeout(0.05)
         with pytest.raises(TimeoutError):  # nobody knocked
             silent.accept()
@@ -460,7 +460,7 @@ def test_row_23_the_event_loop_goes_on_and_the_graph_is_opened_once(
             for loop in loops:
                 answer = threading.Event()
                 loop.call_soon_threadsafe(answer.set)
-                assert answer.wait(30), "the event loop is held up"
+                assert answer.wait(240), "the event loop is held up"
                 met += 1
             return super().run(*arguments, **options)
 
@@ -514,7 +514,7 @@ left = encoder.encode_iter(texts(), window=64)  # never finished and never close
 next(left)
 print(json.dumps([shapes, first, found, after - before]))
 """
-    shapes, read, found, threads = python(code, tiny_folder, timeout=30)
+    shapes, read, found, threads = python(code, tiny_folder, timeout=240)
     assert shapes == [[64, 12]] * 3
     assert read <= 64 * 10  # some windows ahead, not the whole source
     assert found == [64, 64, 64, 64, 44, "the source broke"]  # no text before the error is lost

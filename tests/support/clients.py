@@ -148,7 +148,7 @@ def langchain_huggingface(url: str) -> Any:
 def llama_index_tei(url: str) -> Any:
     from llama_index.embeddings.text_embeddings_inference import TextEmbeddingsInference
 
-    made = TextEmbeddingsInference(model_name=MODEL, base_url=url, auth_token=KEY, timeout=60)
+    made = TextEmbeddingsInference(model_name=MODEL, base_url=url, auth_token=KEY, timeout=600)
     return made.get_text_embedding_batch(TEXTS)
 
 

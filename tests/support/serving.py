@@ -28,7 +28,7 @@ from trivec.server import App
 
 Floats = npt.NDArray[np.float32]
 ROOT = Path(__file__).resolve().parents[2]
-SOON = 30.0  # seconds that stand for ever
+SOON = 120.0  # seconds that stand for ever
 
 
 class WordScorer:

@@ -57,7 +57,7 @@ def environment() -> dict[str, str]:
 
 def python(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[bytes]":
     command = [sys.executable, *arguments]
-    return subprocess.run(command, env=environment(), capture_output=True, timeout=120, check=False, **options)
+    return subprocess.run(command, env=environment(), capture_output=True, timeout=600, check=False, **options)
 
 
 # ---- encode: what goes in --------------------------------------------------------------------------------------------

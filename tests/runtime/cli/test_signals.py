@@ -61,7 +61,7 @@ def test_a_file_is_gone_on_with(start: list[subprocess.Popen[bytes]], tiny_model
                     break
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
+    assert process.wait(600) == 143
     assert process.stderr is not None
     assert process.stderr.read().decode() == (
         f"trivec: ended by SIGTERM\ntrivec: 4 texts are done and kept in {partial}: the same call goes on from there.\n"
@@ -69,7 +69,7 @@ def test_a_file_is_gone_on_with(start: list[subprocess.Popen[bytes]], tiny_model
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npy.partial", "trivec-home"]
     process, stdin = begin(start, tiny_model.folder, str(out))
     stdin.close()
-    assert process.wait(60) == 0
+    assert process.wait(600) == 0
     assert "(4 of them done before)" in process.stderr.read().decode() if process.stderr else ""
     assert_allclose(np.load(out), tiny_model.expected(TEXTS), atol=1e-6)
 
@@ -80,7 +80,7 @@ def test_lines_come_out_as_they_are_done(start: list[subprocess.Popen[bytes]], t
     lines = [json.loads(process.stdout.readline()) for _ in range(4)]  # while the command waits for more
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
+    assert process.wait(600) == 143
     assert process.stdout.read() == b""
     vectors = np.array([line["embedding"] for line in lines])
     assert_allclose(vectors, tiny_model.expected(TEXTS[:4]), atol=1e-6)

@@ -44,7 +44,7 @@ def run(redirections: str, *arguments: str | Path, **environment: str) -> "subpr
     """The command in a process of its own, behind a shell's redirections."""
     command = ["sh", "-c", f'exec "$@" {redirections}', "sh", sys.executable, "-m", "trivec", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment}
-    return subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, timeout=600, check=False)
 
 
 class Full(io.TextIOBase):
@@ -82,7 +82,7 @@ def test_no_file_gets_the_number_of_a_closed_stream(work: Path) -> None:
     )
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code, str(work / "out")]
     path = os.pathsep.join(filter(None, sys.path))
-    subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=True, timeout=120)
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=True, timeout=600)
     assert (work / "out").read_text() == "True"
 
 

@@ -27,7 +27,7 @@ from trivec._vectors.heads import HybridVectors
 
 TEXTS = ["the cat sat on the mat", "", "A small RED boat", "un mot inconnu: 東京", "dog " * 40, "a", "bird", "a dog"]
 LONG = "dog " * 40  # beyond the 16 tokens of the tiny models
-SOON = 20.0  # seconds that stand for ever
+SOON = 120.0  # seconds that stand for ever
 
 
 class Gate:
@@ -123,11 +123,11 @@ def test_what_comes_during_a_run_is_encoded_together(gate: Gate, batcher: Batche
 
 
 def test_a_lone_caller_is_served_in_its_own_thread(gate: Gate, batcher: Batcher) -> None:
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     for method in ("encode", "encode_query", "encode_document"):
         assert same(getattr(batcher, method)("a dog"), getattr(gate.encoder, method)("a dog"))
     assert gate.threads == [threading.get_ident()] * 3
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= threads
 
 
 def test_max_texts(gate: Gate) -> None:
@@ -383,15 +383,15 @@ def test_coroutines_run_together_without_a_thread_each(gate: Gate, batcher: Batc
         held(gate, batcher)
         asked = asyncio.gather(*(batcher.aencode(text, method="encode_query") for text in TEXTS * 50))
         await asyncio.sleep(0)
-        before = threading.active_count()
+        before = set(threading.enumerate())
         gate.open.set()
         found = await asked
-        assert threading.active_count() <= before
+        assert set(threading.enumerate()) <= before
         return found
 
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     found = asyncio.run(main())
-    assert threading.active_count() == threads + 1
+    assert len(set(threading.enumerate()) - threads) == 1
     assert all(same(row, gate.encoder.encode_query(text)) for row, text in zip(found, TEXTS * 50, strict=True))
     assert [len(call) for call in gate.calls[1:]] == [64] * 6 + [16]
 
@@ -526,7 +526,7 @@ def run(code: str, folder: Path) -> str:
         env={**os.environ, "PYTHONPATH": str(Path(trivec.__file__).parents[1])},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

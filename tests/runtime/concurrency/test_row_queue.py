@@ -14,7 +14,7 @@ from trivec._concurrency.window import DeadlineError, Job, Speed, in_turn, share
 from trivec._tokens.batch import Tokens
 from trivec._vectors.heads import HybridVectors
 
-SOON = 20.0  # seconds that stand for ever
+SOON = 120.0  # seconds that stand for ever
 POISON, BOMB = 666, 667
 
 

@@ -87,7 +87,7 @@ def test_a_window_is_tokenized_in_another_thread_while_the_one_before_is_encoded
         return tokenize(self, texts, prompt)
 
     def waiting_run(self: Session, *arguments: Any) -> Any:
-        assert began.wait(timeout=30)
+        assert began.wait(timeout=240)
         return run(self, *arguments)
 
     monkeypatch.setattr(TextTokenizer, "__call__", tokenizing_call)
@@ -188,7 +188,7 @@ def test_streams_of_several_threads_do_not_mix(encoder: DenseEncoder) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=600)
     for k, texts in enumerate(lists):
         assert_allclose(found[k], encoder.encode(texts), atol=1e-6)
 

@@ -110,7 +110,7 @@ def test_one_thread_runs_the_device(graph: Path, monkeypatch: pytest.MonkeyPatch
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=600)
     assert names == {"trivec-device_0"}
     for k in range(1, 9):
         assert_array_equal(found[k], open_real(graph).run(["tokens"], {"input_ids": ids((k, 4))})[0])
@@ -163,14 +163,14 @@ def test_the_host_works_while_the_device_runs(bound: Session, monkeypatch: pytes
 
     def slow(self: BoundSession, *arguments: Any) -> Any:
         if next(first, False):
-            met.wait(timeout=30)  # ends only if the second item's host work begins before the first run ends
+            met.wait(timeout=240)  # ends only if the second item's host work begins before the first run ends
         return run(self, *arguments)
 
     monkeypatch.setattr(BoundSession, "run", slow)
 
     def work(n: int) -> Any:
         if n == 1:
-            met.wait(timeout=30)
+            met.wait(timeout=240)
         return bound.run(ids((2, 3)), "tokens")
 
     assert len(list(bound.overlapped(work, range(4)))) == 4
@@ -205,11 +205,12 @@ def test_an_error_comes_in_its_turn(bound: Session) -> None:
 
 
 def test_closing_ends_the_threads(monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> None:
-    def mine() -> int:
-        return sum(t.name.startswith(("trivec-device", "trivec-host")) for t in threading.enumerate())
+    before = set(threading.enumerate())  # another test's may still be there
 
-    gc.collect()
-    wait(lambda: mine() == 0)
+    def mine() -> int:
+        new = set(threading.enumerate()) - before
+        return sum(t.name.startswith(("trivec-device", "trivec-host")) for t in new)
+
     machine(monkeypatch)
     encoder = trivec.load(tiny_folder, device="cuda", precision="fp32")
     encoder.encode(["a cat", "a dog sat"])
@@ -221,6 +222,6 @@ def test_closing_ends_the_threads(monkeypatch: pytest.MonkeyPatch, tiny_folder: 
 
 
 def wait(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while not done() and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -32,8 +32,8 @@ def session(encoder: Any) -> Session:
     return found
 
 
-def lanes() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("trivec-lane")]
+def lanes() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("trivec-lane")}
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_two_runs_are_under_way_at_a_time_and_no_more(encoder: DenseEncoder, mon
             now, calls = now + 1, calls + 1
             most, first = max(most, now), calls <= 2
         if first:
-            both.wait(timeout=30)  # ends only if a second run begins before the first one ends
+            both.wait(timeout=240)  # ends only if a second run begins before the first one ends
         made = run(self, ids, outputs)
         with lock:
             now -= 1
@@ -127,6 +127,7 @@ def test_an_error_of_one_run_is_raised_and_the_encoder_goes_on(
 
 
 def test_calls_of_several_threads_share_the_lanes(encoder: DenseEncoder) -> None:
+    before = lanes()  # another test's
     expected, found = encoder.encode(TEXTS), {}
 
     def work(k: int) -> None:
@@ -136,23 +137,23 @@ def test_calls_of_several_threads_share_the_lanes(encoder: DenseEncoder) -> None
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
-    assert len(lanes()) <= 2
+        thread.join(timeout=600)
+    assert len(lanes() - before) <= 2
     for k in range(8):
         assert_array_equal(found[k], np.roll(expected, k, axis=0))
 
 
 def test_closing_ends_the_threads(tiny_folder: Path) -> None:
     encoder = trivec.load(tiny_folder, device="cpu", threads=2)
-    before = len(lanes())
+    before = lanes()
     encoder.encode(TEXTS)
-    assert len(lanes()) > before
+    assert lanes() - before
     encoder.close()
     gc.collect()
-    deadline = time.monotonic() + 30
-    while len(lanes()) > before and time.monotonic() < deadline:
+    deadline = time.monotonic() + 240
+    while lanes() - before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert len(lanes()) == before
+    assert lanes() <= before
 
 
 def test_large_models_run_one_at_a_time(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

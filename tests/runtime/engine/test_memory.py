@@ -107,7 +107,7 @@ def test_threads_that_fail_together_halve_once(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=600)
     for k in range(6):
         assert_array_equal(found[k], wanted)
     assert len(caplog.records) == 1

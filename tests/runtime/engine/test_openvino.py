@@ -206,7 +206,7 @@ def test_a_forked_child_is_told(tiny_folder: Path) -> None:
         child.start()
         assert receiver.poll(30)
         said = receiver.recv()
-        child.join(30)
+        child.join(240)
         assert child.exitcode == 0
         assert said.startswith("ProviderError: this encoder was opened with OpenVINO before a fork")
 

@@ -255,7 +255,7 @@ def test_a_child_that_forgets_it(server: Loopback) -> None:
     code = """
 import gc, os, sys
 import trivec.hosted
-encoder = trivec.hosted.open("openai:m", base_url=sys.argv[1], api_key=None, timeout=10, max_retries=0)
+encoder = trivec.hosted.open("openai:m", base_url=sys.argv[1], api_key=None, timeout=240, max_retries=0)
 other = trivec.hosted.open("openai:m", base_url=sys.argv[1], api_key=None)
 encoder.encode(["a"])
 child = os.fork()

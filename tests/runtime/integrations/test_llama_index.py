@@ -295,7 +295,7 @@ def test_the_event_loop_goes_on(model: TrivecEmbedding, monkeypatch: pytest.Monk
     encode = model.encoder.encode
 
     def held(texts: Any, **options: Any) -> Any:
-        assert released.wait(10)
+        assert released.wait(240)
         return encode(texts, **options)
 
     monkeypatch.setattr(model.encoder, "encode", held)

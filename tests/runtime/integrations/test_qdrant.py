@@ -361,7 +361,7 @@ def test_the_event_loop_goes_on(dense: QdrantEncoder, monkeypatch: pytest.Monkey
     encode = encoder.encode
 
     def held(texts: Any, **options: Any) -> Any:
-        assert released.wait(10)
+        assert released.wait(240)
         return encode(texts, **options)
 
     monkeypatch.setattr(encoder, "encode", held)

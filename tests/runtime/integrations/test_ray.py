@@ -260,7 +260,7 @@ def test_a_killed_job_goes_on(tiny_model: "TinyModel", tmp_path: Path, temporary
 
     job = start(model, tmp_path, temporary, delay=0.3)
     try:
-        end = time.monotonic() + 240
+        end = time.monotonic() + 600
         while len(committed()) < 3 * BLOCK and job.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
         assert job.poll() is None, (tmp_path / "output").read_text()
@@ -271,7 +271,7 @@ def test_a_killed_job_goes_on(tiny_model: "TinyModel", tmp_path: Path, temporary
 
     job = start(model, tmp_path, temporary, delay=0.0)
     try:
-        assert job.wait(120) == 0, (tmp_path / "output").read_text()
+        assert job.wait(600) == 0, (tmp_path / "output").read_text()
     finally:
         finish(job)
     again = logged(tmp_path)

@@ -201,7 +201,7 @@ def test_the_environment_s_endpoint_home_and_offline_mode(
         }
         environment.pop("HF_HUB_CACHE", None)
         command = [sys.executable, "-c", PROCESS, NAME]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 

@@ -164,7 +164,7 @@ def test_a_missing_extra_is_told() -> None:
         env={**os.environ, "PYTHONPATH": str(Path(trivec.__file__).parents[1])},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 1

@@ -209,7 +209,7 @@ def test_the_figures_are_those_of_the_metrics(page: Page) -> None:
 
 def shell(text: str) -> list[Any]:
     """What the requests of a snippet give."""
-    finished = subprocess.run(["bash", "-euc", text], capture_output=True, text=True, timeout=60, check=True)
+    finished = subprocess.run(["bash", "-euc", text], capture_output=True, text=True, timeout=600, check=True)
     decoder, rest, found = json.JSONDecoder(), finished.stdout.strip(), []
     while rest:
         value, end = decoder.raw_decode(rest)
@@ -242,7 +242,7 @@ def test_python_gives_what_is_shown(page: Page) -> None:
 
     def run(tab: str) -> str:
         text = code(page, tab, "python")
-        return subprocess.run([python, "-Ic", text], capture_output=True, text=True, timeout=120, check=True).stdout
+        return subprocess.run([python, "-Ic", text], capture_output=True, text=True, timeout=600, check=True).stdout
 
     submit(page, "similarity", texts="\n".join([*LINES[:3], *HOSTILE[:4]]), side=":document")
     printed = [float(number) for number in re.sub(r"[\[\]]", " ", run("similarity")).split()]

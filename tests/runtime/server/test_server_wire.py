@@ -372,7 +372,7 @@ def test_a_port_that_is_taken(folders: dict[str, Path]) -> None:
             [sys.executable, "-m", "trivec", "serve", f"tiny={folders['tiny']}", "--port", port],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=False,
         )
     assert done.returncode == 3

@@ -524,7 +524,7 @@ print(trivec.load(sys.argv[1]).encode("the cat").tolist())
         capture_output=True,
         text=True,
         env=environment,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

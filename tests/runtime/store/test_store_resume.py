@@ -195,7 +195,7 @@ def test_killed_runs_go_on(tiny_folder: Path, tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -374,12 +374,12 @@ def test_two_processes_do_not_write_one_file(encoder: trivec.DenseEncoder, tmp_p
     def slow() -> Iterator[str]:
         yield from TEXTS[:40]
         begun.set()
-        end.wait(30)
+        end.wait(240)
         yield from TEXTS[40:]
 
     first = threading.Thread(target=lambda: store.write(tmp_path / "out.npy", encoder, slow(), window=WINDOW))
     first.start()  # a lock is of an open file, so a thread stands for a process here
-    assert begun.wait(30)
+    assert begun.wait(240)
     try:
         with pytest.raises(InputError, match=r"is being written by another process. Wait for it to end, or choose"):
             store.write(tmp_path / "out.npy", encoder, TEXTS)

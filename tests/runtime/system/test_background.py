@@ -40,7 +40,7 @@ def test_an_error_is_its_own_and_what_follows_is_left_undone() -> None:
     def work(number: int) -> int:
         if number == 0:
             raise RuntimeError("of the work, and not of the threads")
-        gate.wait(30)
+        gate.wait(240)
         done.append(number)
         return number
 

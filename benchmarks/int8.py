@@ -321,13 +321,13 @@ def large(arguments: Sequence[str]) -> None:
 
 def _rungs(graph: "ModelProto", calibration: Sequence[Ids]) -> Iterator[tuple[str, "ModelProto"]]:
     """Every layer on one rung, where the ladder takes the first that holds; and plain ranges, which it never has."""
-    from trivec_export._graph.run import random_texts
+    from trivec_export._graph.run import examples_of, random_texts
     from trivec_export._variants.int8 import quantize, smooth
     from trivec_export._variants.int8.assemble import assemble
     from trivec_export._variants.int8.linears import View, groups
 
     view = View(graph.graph)
-    texts = [*calibration, *random_texts(graph, calibration)]
+    texts = [*examples_of(calibration), *random_texts(graph, calibration)]
     channels = quantize._observe(graph, view, texts, quantize.held_out(len(texts), None))
     strengths = smooth._ALPHAS
     for name, alphas, by_row in (

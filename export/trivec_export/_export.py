@@ -63,7 +63,6 @@ def run(request: Request, *, quiet: bool) -> Path:
         checkpoint = read_checkpoint(source, request.family, name=fetched.name, own_code=own_code)
         checkpoint, adapters = split_tasks(checkpoint, fetched.folder, request.tasks)
     progress.say(f"family: {checkpoint.family}, {checkpoint.why}")
-    _check_built(checkpoint, request)
     items: Any = (calibration, verification)
     if scores_pairs(checkpoint.family):
         items = pairs_of(calibration), pairs_of(verification)
@@ -143,12 +142,6 @@ def _library(fetched: Fetched, checkpoint: Checkpoint, adapters: Mapping[str, st
         trust_remote_code=request.trust_remote_code,
         prompt_left_out=leaves_prompt_out(fetched.name),
     )
-
-
-def _check_built(checkpoint: Checkpoint, request: Request) -> None:
-    """Raise where there is no such variant of such a model yet."""
-    if scores_pairs(checkpoint.family) and set(request.precisions) != {"fp32"}:
-        raise InputError("of a reranker there is fp32 alone, as yet. Type: --precision fp32")
 
 
 def _check(request: Request) -> None:

@@ -148,11 +148,11 @@ def _layers(layers: Sequence[LayerReport]) -> list[str]:
     said = [f"{len(layers) - len(by_row) - len(floats)} of {len(layers)} linear layers are int8 with static ranges."]
     if by_row:
         said.append(
-            f"{len(by_row)} have a scale for each row of their input: with static ranges for all, the cosines on "
-            "calibration texts were below their bounds, and these layers gained most."
+            f"{len(by_row)} have a scale for each row of their input: with static ranges for all, the figures on "
+            "calibration texts missed their bounds, and these layers gained most."
         )
     if floats:
-        said.append(f"{len(floats)} stayed fp32: with all in int8 the cosines were below, and these raised them most.")
+        said.append(f"{len(floats)} stayed fp32: with all in int8 the figures missed them, and these gained most.")
     rows = [
         [f"`{x.name}`", x.precision, f"{x.error:.4f}", f"{x.smoothing:.2f}", f"{x.clipped:.2%}", x.rounding]
         for x in sorted(layers, key=lambda x: -x.error)

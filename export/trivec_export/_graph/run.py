@@ -1,6 +1,7 @@
 """Graphs opened in onnxruntime on the CPU, and texts to run through them."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,28 @@ def open_session(
     )
 
 
+class Example(NamedTuple):
+    """Rows of one length, as a graph reads them."""
+
+    ids: Ids
+    """(B, S)."""
+    second: Ids | None = None
+    """(B,) of pairs: where their token types change."""
+
+    def feeds(self, inputs: Iterable[str]) -> dict[str, Ids]:
+        """What a graph with these inputs is given."""
+        return {name: feed(name, self.ids, self.second) for name in inputs}
+
+    def cut(self, most: int) -> "Example":
+        """Their first tokens."""
+        return self._replace(ids=self.ids[:, :most])
+
+
+def examples_of(rows: Iterable[Ids | Example]) -> list[Example]:
+    """Arrays of ids (S,) or (B, S), and examples, as examples."""
+    return [row if isinstance(row, Example) else Example(np.atleast_2d(row)) for row in rows]
+
+
 class GraphSession:
     """A graph in the place of a session of the runtime, before it is a file."""
 
@@ -61,7 +84,7 @@ class GraphSession:
 
     def run_all(self, ids: Ids, outputs: Sequence[str], second: Ids | None = None) -> list[Floats]:
         """Rows of equal length (B, S) to some of the graph's outputs, float32; `second` as of the runtime's session."""
-        feeds = {value.name: feed(value.name, ids, second) for value in self._session.get_inputs()}
+        feeds = Example(ids, second).feeds(value.name for value in self._session.get_inputs())
         made: list[Floats] = self._session.run(list(outputs), feeds)
         return made
 
@@ -87,14 +110,16 @@ def tensor_types(model: onnx.ModelProto) -> dict[str, str]:
     return {value.name: value.type for value in open_session(model, made, optimize=False).get_outputs()}
 
 
-def random_texts(model: onnx.ModelProto, calibration: Sequence[Ids]) -> list[Ids]:
+def random_texts(model: onnx.ModelProto, calibration: Sequence[Ids | Example]) -> list[Example]:
     """Random ids of the vocabulary between the first and the last token of a calibration text, one row for each 16.
 
-    The vocabulary is as large as the embedding table that the input looks up; no table, no texts.
+    The vocabulary is as large as the embedding table that the input looks up; no table, no texts. Where the calibration
+    texts are pairs with token types, so are these.
 
     Returns:
-        Arrays (1, S) with S up to 64 or the longest calibration text.
+        Examples (1, S) with S up to 64 or the longest calibration text.
     """
+    examples = examples_of(calibration)
     name = model.graph.input[0].name
     sizes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     lookups = [node.input[0] for node in model.graph.node if node.op_type == "Gather" and node.input[1] == name]
@@ -102,13 +127,14 @@ def random_texts(model: onnx.ModelProto, calibration: Sequence[Ids]) -> list[Ids
     if not vocabulary:
         return []
     rng = np.random.default_rng(0)
-    longest = max(ids.shape[1] for ids in calibration)
+    longest = max(example.ids.shape[1] for example in examples)
     texts = []
-    for _ in range(max(4, len(calibration) // 16)):
+    for _ in range(max(4, len(examples) // 16)):
         size = int(rng.integers(min(4, longest), min(64, longest) + 1))
         ids = rng.integers(0, vocabulary, (1, size))
-        ids[0, 0], ids[0, -1] = calibration[0][0, 0], calibration[0][0, -1]
-        texts.append(ids)
+        ids[0, 0], ids[0, -1] = examples[0].ids[0, 0], examples[0].ids[0, -1]
+        second = None if examples[0].second is None else rng.integers(1, size + 1, 1)
+        texts.append(Example(ids, second))
     return texts
 
 

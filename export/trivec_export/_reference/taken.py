@@ -16,6 +16,7 @@ from trivec._model.modules import TransformerSpec
 from trivec._tokens.tokenizer import TextTokenizer
 from trivec._vectors.arrays import Floats
 from trivec._vectors.heads import HybridVectors
+from trivec_export._graph.run import Example
 from trivec_export._reference.agreement import by_length, check_agreement, check_ids
 from trivec_export._reference.heads import Head, TextFeatures
 from trivec_export._reference.library import NAME, Library, check_finite
@@ -37,6 +38,13 @@ class Tokenized(NamedTuple):
     def is_pairs(self) -> bool:
         """Whether these are pairs of texts."""
         return any(isinstance(text, Pair) for text in self.texts)
+
+    @property
+    def examples(self) -> list[Example]:
+        """Each as a row (1, S) of its own."""
+        second = self.second
+        starts = [None if second is None else second[i : i + 1] for i in range(len(self.ids))]
+        return [Example(ids[None], start) for ids, start in zip(self.ids, starts, strict=True)]
 
 
 class Prompted(NamedTuple):

@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from trivec._errors import InputError, NonFiniteError
-from trivec_export._graph.run import Ids, open_session, random_texts, skeleton, tensor_types
+from trivec_export._graph.run import Example, Ids, examples_of, open_session, random_texts, skeleton, tensor_types
 
 LIMIT = 65504 / 4
 """What a value may reach on the calibration texts and still be half: a quarter of what half can hold."""
@@ -35,7 +35,7 @@ class Half(NamedTuple):
     kept: list[str]
 
 
-def convert_half(model: onnx.ModelProto, calibration: Sequence[Ids]) -> Half:
+def convert_half(model: onnx.ModelProto, calibration: Sequence[Ids | Example]) -> Half:
     """Convert `model` to float16, with float32 islands where a value over the calibration texts exceeds `LIMIT`.
 
     A node stays float32 when one of its float inputs, outputs or weights exceeds the limit, when ONNX does not define
@@ -43,9 +43,10 @@ def convert_half(model: onnx.ModelProto, calibration: Sequence[Ids]) -> Half:
     cast. A weight that fits half is stored as half even where a float32 node reads it.
 
     Args:
-        model: float32 graph of opset 21, one input (B, S) of int64 ids. Not changed.
-        calibration: ids of texts as the model will see them, each (S,) or (B, S) without padding. Rows of random ids
-            are added.
+        model: float32 graph of opset 21, an input (B, S) of int64 ids, and one of token types where it scores pairs.
+            Not changed.
+        calibration: ids of texts, or pairs, as the model will see them, each (S,) or (B, S) without padding. Rows of
+            random ids are added.
 
     Returns:
         The graph with the inputs and outputs of `model`, types included, and the names of the nodes that overflow.
@@ -56,10 +57,10 @@ def convert_half(model: onnx.ModelProto, calibration: Sequence[Ids]) -> Half:
     """
     if not calibration:
         raise InputError("no calibration texts: expected at least one array of token ids (B, S); 400 texts are a start")
-    calibration = [np.atleast_2d(ids) for ids in calibration]
+    examples = examples_of(calibration)
     masked = _finite_masks(model)
     floats = {name for name, kind in tensor_types(masked).items() if kind == "tensor(float)"}
-    large = _large(masked, floats, [*calibration, *random_texts(model, calibration)])
+    large = _large(masked, floats, [*examples, *random_texts(model, examples)])
     overflowing = [node for node in masked.graph.node if large.intersection((*node.input, *node.output))]
     single = {node.output[0] for node in overflowing}
     single |= {node.output[0] for node in masked.graph.node if not _defined_for_half(node, model)}
@@ -187,7 +188,7 @@ def _finite_masks(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def _large(model: onnx.ModelProto, floats: set[str], texts: Iterable[Ids]) -> set[str]:
+def _large(model: onnx.ModelProto, floats: set[str], texts: Iterable[Example]) -> set[str]:
     """Names of the float tensors and weights that exceed the limit, found with three numbers a tensor and text.
 
     `model` has nodes for them while the session opens: a copy would hold the weights twice.
@@ -204,8 +205,9 @@ def _large(model: onnx.ModelProto, floats: set[str], texts: Iterable[Ids]) -> se
     del model.graph.node[size:]
     maker = {name: node.name or node.output[0] for node in model.graph.node for name in node.output}
     peaks = np.zeros(len(names), np.float32)
-    for number, ids in enumerate(texts):
-        found = np.array(session.run(wanted, {model.graph.input[0].name: ids}), np.float32).reshape(-1, 3)  # (T, 3)
+    inputs = [value.name for value in model.graph.input]
+    for number, example in enumerate(texts):
+        found = np.array(session.run(wanted, example.feeds(inputs)), np.float32).reshape(-1, 3)  # (T, 3)
         for row in np.flatnonzero(np.isnan(found).any(1)):
             raise NonFiniteError(
                 f"the output {names[row]!r} of node {maker[names[row]]!r} is NaN on calibration text {number} in "

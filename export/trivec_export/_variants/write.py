@@ -54,7 +54,8 @@ class Written(NamedTuple):
 def write_variant(folder: Path, part: Draft, precision: str, arrays: Mapping[str, Floats]) -> Written:
     """Convert a part's graph to a precision and write it, weights beside it, below `folder`.
 
-    `arrays` are the weights of the steps after pooling: what int8 is measured by has passed them.
+    `arrays` are the weights of the steps after pooling: what int8 is measured by has passed them. A model that scores
+    pairs has no graph for CUDA as yet: there its rows graph runs.
 
     For fp16 a float32 graph that rounds as fp16 does is written below `folder / EMULATED`, for verification, and a
     graph for CUDA beside the fp16 one, where one can be made.
@@ -63,7 +64,7 @@ def write_variant(folder: Path, part: Draft, precision: str, arrays: Mapping[str
     path = path.replace("model.onnx", f"model{_SUFFIX[precision]}.onnx")
     if precision == "fp32":
         return Written(_write(folder, path, part.graph, precision), [], [])
-    calibration = [row[None] for row in part.calibration.ids]  # each (1, S)
+    calibration = part.calibration.examples  # each (1, S)
     if precision == "int8":
         kinds = [text.kind for text in part.calibration.texts]
         pooling = next((route.pooling for route in part.routes.values() if route.pooling is not None), None)
@@ -91,6 +92,8 @@ def _write_cuda(folder: Path, part: Draft, half: onnx.ModelProto, variant: Varia
     """Write the graph for CUDA over the weights of a written fp16 variant; None, and why, where there is none."""
     if part.encoder.attention == PLAIN:
         return None, "its attention is plain"
+    if part.verification.is_pairs:
+        return None, "it scores pairs"
     written = folder / variant.files[0].path
     outside = skeleton(half)  # the graph before its pooling was put into a loop, with the weights where they are
     outside.graph.node.extend(half.graph.node)

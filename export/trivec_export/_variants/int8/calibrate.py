@@ -9,9 +9,11 @@ import onnx
 
 from trivec._errors import NonFiniteError
 from trivec._model.derived import SENTENCE_OUTPUT
-from trivec_export._graph.run import Floats, Ids, open_session
+from trivec._model.scores import SCORES
+from trivec_export._graph.run import Example, Floats, Ids, examples_of, open_session
 
 _TOKEN_AXES = 3  # of token embeddings (B, S, H)
+_LEAST_SIGMA = 1e-6  # where all pairs have one score
 
 
 class Channels(NamedTuple):
@@ -49,7 +51,11 @@ class _Tracker:
 
 
 def observe(
-    model: onnx.ModelProto, tensors: dict[str, str], texts: Sequence[Ids], rows: int, held_out: Collection[int]
+    model: onnx.ModelProto,
+    tensors: dict[str, str],
+    texts: Sequence[Ids | Example],
+    rows: int,
+    held_out: Collection[int],
 ) -> dict[str, Channels]:
     """Statistics of each of `tensors` over `texts`, in one pass and in memory bounded by `rows`.
 
@@ -59,7 +65,7 @@ def observe(
     Args:
         model: the float32 graph.
         tensors: name of a tensor (..., K) -> name of the node that reads it, for error messages.
-        texts: token ids, each (B, S).
+        texts: token ids, each (B, S), or of pairs with their token types.
         rows: number of rows to sample over all texts.
         held_out: numbers of the texts whose rows measure what the others fitted; not all of them.
 
@@ -69,13 +75,14 @@ def observe(
     if not tensors:
         return {}
     session = open_session(model, tensors)
-    name = session.get_inputs()[0].name
-    keep = max(1, rows // max(1, sum(len(ids) for ids in texts)))
+    inputs = [value.name for value in session.get_inputs()]
+    examples = examples_of(texts)
+    keep = max(1, rows // max(1, sum(len(example.ids) for example in examples)))
     rng = np.random.default_rng(0)
     trackers = {tensor: _Tracker() for tensor in tensors}
-    for number, ids in enumerate(texts):
-        chosen = rng.permutation(ids.size)[: keep * len(ids)]
-        for tensor, x in zip(tensors, session.run(list(tensors), {name: ids}), strict=True):
+    for number, example in enumerate(examples):
+        chosen = rng.permutation(example.ids.size)[: keep * len(example.ids)]
+        for tensor, x in zip(tensors, session.run(list(tensors), example.feeds(inputs)), strict=True):
             rows_seen = x.reshape(-1, x.shape[-1])  # (B * S, K)
             if not trackers[tensor].add(rows_seen, chosen, held_out=number in held_out):
                 raise NonFiniteError(
@@ -89,15 +96,19 @@ Pool = Callable[[Floats], Floats]
 """Token embeddings (B, S, H) to vectors (B, D)."""
 
 
-def pooled(model: onnx.ModelProto, texts: Sequence[Ids], pool: Pool | None = None) -> Floats:
-    """What a user sees of the first output of `model` for each row of `texts`, normalized: (sum of B, H).
+def pooled(model: onnx.ModelProto, texts: Sequence[Ids | Example], pool: Pool | None = None) -> Floats:
+    """What a user sees of the first output of `model` for each row of `texts`: (sum of B, H), normalized, or logits.
 
     Of token embeddings (B, S, H) what `pool` makes of them, else their mean; of pooled logits (B, V) the weights
-    log(1 + relu(x)) of a SPLADE model; a sentence embedding (B, D) as it is.
+    log(1 + relu(x)) of a SPLADE model; a sentence embedding (B, D) as it is. Scores of pairs (B, L) are not normalized.
     """
     session = open_session(model)
-    name, first = session.get_inputs()[0].name, session.get_outputs()[0].name
-    outputs = [session.run([first], {name: ids})[0] for ids in texts]  # (B, S, H), (B, V) or (B, D) each
+    inputs, first = [value.name for value in session.get_inputs()], session.get_outputs()[0].name
+    outputs = [  # (B, S, H), (B, V), (B, D) or (B, L) each
+        session.run([first], example.feeds(inputs))[0] for example in examples_of(texts)
+    ]
+    if first == SCORES:
+        return np.concatenate(outputs)
     if outputs[0].ndim == _TOKEN_AXES:
         vectors = np.concatenate([x.mean(1) if pool is None else pool(x) for x in outputs])
     elif first == SENTENCE_OUTPUT:
@@ -105,3 +116,16 @@ def pooled(model: onnx.ModelProto, texts: Sequence[Ids], pool: Pool | None = Non
     else:
         vectors = np.concatenate([np.log1p(np.maximum(x, 0)) for x in outputs])
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+
+
+def closeness(made: Floats, reference: Floats, *, scores: bool) -> tuple[float, float]:
+    """How close a graph comes to another on P texts, as a rule and at worst; 1 where they are equal.
+
+    Of vectors (P, D) the mean and the least cosine. Of logits (P, L), where a cosine says nothing, 1 less the root mean
+    square and the largest of their differences, in standard deviations of the reference's.
+    """
+    if not scores:
+        cosines = (made * reference).sum(1)  # (P,)
+        return float(cosines.mean()), float(cosines.min())
+    off = np.abs(made - reference) / np.maximum(reference.std(0), _LEAST_SIGMA)  # (P, L)
+    return 1 - float(np.sqrt(np.square(off).mean(0)).max()), 1 - float(off.max())

@@ -32,9 +32,10 @@ import numpy as np
 import onnx
 
 from trivec._errors import InputError, NonFiniteError
-from trivec_export._graph.run import Ids, random_texts
+from trivec._model.scores import SCORES
+from trivec_export._graph.run import Example, Ids, examples_of, random_texts
 from trivec_export._variants.int8.assemble import Group, assemble
-from trivec_export._variants.int8.calibrate import Channels, Pool, observe, pooled
+from trivec_export._variants.int8.calibrate import Channels, Pool, closeness, observe, pooled
 from trivec_export._variants.int8.linears import Linear, View, emitters, groups
 from trivec_export._variants.int8.smooth import fit
 
@@ -47,6 +48,7 @@ _SHARES = (25, 50, 100)  # per cent of the groups that are tried with a scale fo
 _GAIN = 0.8  # of its error with a static range, which a scale for each row must be below
 _TINY = 1e-9  # where a bound asks for equality
 _CANDIDATES = 3  # layers measured for each layer that may stay float32
+_SCORES = (0.95, 0.4)  # of logits of pairs, in the place of cosines: differences of 0.05 sigma as a rule, 0.6 at most
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Quantized(NamedTuple):
 
 def quantize(
     model: onnx.ModelProto,
-    calibration: Sequence[Ids],
+    calibration: Sequence[Ids | Example],
     kinds: Sequence[str] | None = None,
     *,
     target_cosine: float = 0.997,
@@ -100,12 +102,15 @@ def quantize(
     what they let pass is shown to `accept`, whose no sends the ladder on as a missed target does.
 
     Args:
-        model: float32 graph of opset 21, one input (B, S) of int64 ids, first output (B, S, H) float32. Not changed.
+        model: float32 graph of opset 21, one input (B, S) of int64 ids, first output (B, S, H) float32. Or of pairs:
+            ids and, where it reads them, token types to scores (B, L). Not changed.
         calibration: ids of texts as the model will see them, special tokens included, each (S,) or (B, S) without
-            padding. Rows of random ids are added: ranges have to hold tokens that no calibration text has.
+            padding; of pairs with their token types. Rows of random ids are added: ranges have to hold tokens that no
+            calibration text has.
         kinds: what each text stands for, such as its script. Whole kinds are held out to measure what the others fit;
             without kinds, each fourth text.
-        target_cosine: mean cosine of the pooled vectors to float32 at which the ladder ends.
+        target_cosine: mean cosine of the pooled vectors to float32 at which the ladder ends. Of scores of pairs it ends
+            where their differences are 0.05 standard deviations, root mean square, and none is above 0.6.
         least_cosine: what no text may be below.
         max_fp32_share: at most this share of the linear layers stays float32; 0 for none.
         max_fp32_bytes: at most so many bytes of weights stay float32.
@@ -123,13 +128,13 @@ def quantize(
         raise InputError("no calibration texts: expected at least one array of token ids (B, S); 400 texts are a start")
     if kinds is not None and len(kinds) != len(calibration):
         raise InputError(f"{len(kinds)} kinds for {len(calibration)} calibration texts: expected one for each text")
-    calibration = [np.atleast_2d(ids) for ids in calibration]
+    examples = examples_of(calibration)
     view = View(model.graph)
-    texts = [*calibration, *random_texts(model, calibration)]
+    texts = [*examples, *random_texts(model, examples)]
     measuring = held_out(len(texts), kinds)
     channels = _observe(model, view, texts, measuring)
     fits = [_fitted(view, members, channels) for members in groups(view)]
-    unseen = [ids for number, ids in enumerate(calibration) if number in measuring] or calibration
+    unseen = [example for number, example in enumerate(examples) if number in measuring] or examples
     trial = _Trial(model, view, _probes(unseen), pool, (target_cosine, least_cosine), accept)
     if not trial.reached(fits, set()):
         fits = _by_row(view, fits, channels, trial)
@@ -144,19 +149,20 @@ class _Trial:
         self,
         model: onnx.ModelProto,
         view: View,
-        probes: Sequence[Ids],
+        probes: Sequence[Example],
         pool: Pool | None,
         bounds: tuple[float, float],
         accept: Accept | None,
     ) -> None:
         self._model, self._view, self._probes, self._pool = model, view, probes, pool
-        self._bounds, self._accept = bounds, accept
-        self._reference = pooled(model, probes, pool)  # (P, D)
+        self._scores = model.graph.output[0].name == SCORES
+        self._bounds, self._accept = _SCORES if self._scores else bounds, accept
+        self._reference = pooled(model, probes, pool)  # (P, D), or logits (P, L)
         self._known: dict[_Key, tuple[float, float]] = {}
         self._accepted: dict[_Key, bool] = {}
 
     def cosines(self, fits: list[Group], kept: set[str]) -> tuple[float, float]:
-        """Mean and least, with these layers left in float32."""
+        """Mean and least, with these layers left in float32; of pairs' scores see :func:`closeness`."""
         key = _key(fits, kept)
         if key not in self._known:
             self._known[key] = self._measured(fits, kept)
@@ -164,8 +170,7 @@ class _Trial:
 
     def _measured(self, fits: list[Group], kept: set[str]) -> tuple[float, float]:
         made = pooled(assemble(self._model, self._view, fits, kept), self._probes, self._pool)
-        found = (made * self._reference).sum(1)  # (P,)
-        return float(found.mean()), float(found.min())
+        return closeness(made, self._reference, scores=self._scores)
 
     def distance(self, fits: list[Group]) -> float:
         """How far from float32, as a share of what the bounds allow; above 1 one of them is missed."""
@@ -201,7 +206,7 @@ def held_out(count: int, kinds: Sequence[str] | None) -> frozenset[int]:
 
 
 def _observe(
-    model: onnx.ModelProto, view: View, texts: Sequence[Ids], measuring: Collection[int] = frozenset()
+    model: onnx.ModelProto, view: View, texts: Sequence[Ids | Example], measuring: Collection[int] = frozenset()
 ) -> dict[str, Channels]:
     """What passes through the input of each linear layer, in one pass over the texts."""
     sources = {linear.source: linear.name for linear in view.linears.values()}
@@ -284,10 +289,10 @@ def _keep(view: View, fits: list[Group], trial: _Trial, share: float, max_bytes:
     return kept
 
 
-def _probes(texts: Sequence[Ids]) -> list[Ids]:
+def _probes(texts: Sequence[Example]) -> list[Example]:
     """Some texts, evenly taken and cut short."""
     step = max(1, len(texts) // _PROBES)
-    return [ids[:, :_PROBE_TOKENS] for ids in texts[::step][:_PROBES]]
+    return [example.cut(_PROBE_TOKENS) for example in texts[::step][:_PROBES]]
 
 
 def _report(fits: list[Group], kept: set[str]) -> list[LayerReport]:

@@ -102,7 +102,7 @@ def _has_graphs(source: Source) -> bool:
     if not any(name.endswith(".onnx") for name in source.names()):
         return False
     checkpoint = read_checkpoint(source)
-    whole = checkpoint.family == "dense" or (checkpoint.family == "splade" and not checkpoint.has_modules)
+    whole = checkpoint.family in ("dense", "rerank") or (checkpoint.family == "splade" and not checkpoint.has_modules)
     return whole and "lora_adaptations" not in read_object(source, "config.json")
 
 

@@ -39,9 +39,10 @@ from trivec._model.derived import (
 )
 from trivec._model.families import FAMILIES
 from trivec._model.held_file import HeldFile
-from trivec._model.manifest import FILE_NAME, ROWS, EncoderSpec, Manifest, Route
+from trivec._model.manifest import FILE_NAME, ROWS, EncoderSpec, Manifest, Route, Score
 from trivec._model.pin import check_digests, read_pinned, unverified_files
 from trivec._model.pooling_hints import ASSUMED, BY_ARGUMENT
+from trivec._model.scores import choose_scores
 from trivec._model.source import Source
 from trivec._model.static_model import STATIC
 from trivec._system.threads import Threads
@@ -258,6 +259,21 @@ def _width(name: str, pipeline: Pipeline) -> int:
     return head.dim if stated is None else stated
 
 
+def _scoring(
+    manifest: Manifest, score: Score, encoder: EncoderSpec, tokenizer: TextTokenizer, session: GraphSession
+) -> Pipeline:
+    """A route that scores pairs; of a graph without a manifest, the output is told by its name."""
+    if manifest.dim is None:
+        score = dataclasses.replace(score, output=choose_scores(session.outputs, score.output))
+        width = session.outputs[score.output]
+        if width not in (None, len(score.labels)):
+            raise ModelFormatError(
+                f"{manifest.source['name']}: the graph gives {width} numbers of a pair, and config.json has the labels "
+                f"{', '.join(score.labels)}. Export the checkpoint with: trivec export"
+            )
+    return Pipeline(encoder, tokenizer, session, score.output, None, (), {}, score=score)
+
+
 def _pipeline(
     manifest: Manifest,
     route: Route,
@@ -271,7 +287,7 @@ def _pipeline(
     if session is None:
         return Pipeline(encoder, tokenizer, None, "", None, (), arrays, route.sparse)
     if route.score is not None:
-        return Pipeline(encoder, tokenizer, session, route.score.output, None, (), arrays, score=route.score)
+        return _scoring(manifest, route.score, encoder, tokenizer, session)
     said = str(manifest.source.get("pooling", ""))
     output = encoder.variants[precision].output or choose_output(
         tuple(session.outputs), has_modules=bool(manifest.source.get("has_modules")) or said == BY_ARGUMENT

@@ -172,6 +172,16 @@ def _family(source: Source, asked: str, stated: str, *, modules: bool) -> tuple[
     return "dense", "for there is no modules.json"
 
 
+def graph_family(source: Source) -> str:
+    """The family of a model whose graphs are not ours: "rerank" where it scores pairs, else "dense".
+
+    Sparse and multi-vector heads need graphs of our own.
+    """
+    kind = _KINDS.get(read_object(source, _SETTINGS).get("model_type", ""))
+    bare = not read_list(source, "modules.json") and is_classifier(read_object(source, "config.json"))
+    return "rerank" if kind == "rerank" or bare else "dense"
+
+
 def is_classifier(config: Mapping[str, Any]) -> bool:
     """Whether config.json is of a model that gives logits of labels."""
     return any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec._errors import InputError, ModelFormatError, ModelNotFoundError
-from trivec._model.checkpoint import Checkpoint, read_checkpoint
+from trivec._model.checkpoint import Checkpoint, graph_family, read_checkpoint
+from trivec._model.families import scores_pairs
 from trivec._model.graph_file import read_weights
 from trivec._model.hub import Repository
 from trivec._model.json_files import join, understood
@@ -84,7 +85,7 @@ def _derived(
     is_model = not {"config.json", "modules.json", "tokenizer.json"}.isdisjoint(names)
     if not is_model or not any(name.endswith(".onnx") for name in names):
         raise ModelNotFoundError(_no_graph(source, names, is_model=is_model))
-    checkpoint = read_checkpoint(source, "dense")  # sparse and multi-vector heads need graphs of our own
+    checkpoint = read_checkpoint(source, graph_family(source))
     encoders = {}
     for key, spec in checkpoint.transformers.items():
         graphs = _graphs(source, PurePosixPath(spec.folder), names, file_name, fetch=fetch)
@@ -92,7 +93,7 @@ def _derived(
     routes, said = _routes(source, checkpoint, pooling, cache_dir)
     revision = source.revision if isinstance(source, Repository) else None
     return Manifest(
-        family="dense",
+        family=checkpoint.family,
         dim=None,
         encoders=encoders,
         routes=routes,
@@ -119,6 +120,10 @@ def _routes(
     source: Source, checkpoint: Checkpoint, pooling: str | None, cache_dir: str | None
 ) -> tuple[Mapping[str, Route], dict[str, str]]:
     """The routes, and what said how they pool where that is not modules.json."""
+    if scores_pairs(checkpoint.family):
+        if pooling is not None:
+            raise InputError(f"pooling={pooling!r}: {source.name} scores pairs of texts. Leave it out.")
+        return checkpoint.routes, {}
     if not checkpoint.assumes_pooling:
         check_pooling(source, checkpoint.routes, pooling)
         return checkpoint.routes, {}

@@ -3,7 +3,7 @@
 The rules follow `CrossEncoder._parse_model_config` and `get_default_activation_fn` of sentence-transformers 6.2.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from trivec._errors import ModelFormatError
@@ -17,6 +17,21 @@ LOGITS = "logits"
 _CLASSES = {name.replace("_", ""): name for name in ACTIVATIONS}  # torch.nn.LeakyReLU -> leaky_relu
 _LEGACY = "sbert_ce_default_activation_function"
 _MOST_LABELS = 1000
+
+
+def choose_scores(outputs: Collection[str], given: str) -> str:
+    """The output of a graph that gives scores: the one that a manifest names, else by the usual names.
+
+    Raises:
+        ModelFormatError: a graph of others has none of them.
+    """
+    chosen = next((name for name in (given, LOGITS, SCORES) if name in outputs), None)
+    if chosen is None:
+        raise ModelFormatError(
+            f"the graph has the outputs {', '.join(outputs)}; a model that scores pairs has {LOGITS} or {SCORES}. "
+            "Export the checkpoint with: trivec export"
+        )
+    return chosen
 
 
 def labels(source: Source, config: Mapping[str, Any]) -> tuple[str, ...]:

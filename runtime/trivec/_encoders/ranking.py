@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeGuard
 
-from trivec._encoders.reranker import Ranked
+from trivec._pooling.ranks import Ranked
 
 
 class RankingModel(Protocol):

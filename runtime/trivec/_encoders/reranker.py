@@ -1,7 +1,7 @@
 """Scores of pairs of texts: how relevant a document is to a query, or which label a pair has."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,10 @@ from trivec._encoders.windows import stream
 from trivec._errors import InputError
 from trivec._model.manifest import Manifest, Score
 from trivec._pooling.heads import Wanted
+from trivec._pooling.ranks import Ranked, check_top_k, documents_of, ranked
 from trivec._pooling.scores import Activation, activation_of, scores_of
 from trivec._tokens.batch import Tokens
-from trivec._tokens.inputs import as_pairs, as_texts, checked_pairs
+from trivec._tokens.inputs import as_pairs, checked_pairs
 from trivec._tokens.pair_tokenizer import Pair, PairTokenizer
 from trivec._tokens.plan import distinct
 from trivec._vectors.arrays import Floats
@@ -28,17 +29,6 @@ if TYPE_CHECKING:
     from trivec._concurrency.pool import WorkerPool
 
 _MEANINGLESS = ("truncate_dim", "max_active_dims", "similarity_fn_name")
-
-
-class _Ranked(TypedDict):
-    corpus_id: int
-    score: float
-
-
-class Ranked(_Ranked, total=False):
-    """A document's place, as sentence-transformers' CrossEncoder.rank gives it."""
-
-    text: str
 
 
 class ScoreForm(NamedTuple):
@@ -226,12 +216,9 @@ class Reranker(RowModel[Any]):
                 option that cannot be used. Nothing is scored.
             Whatever `predict` raises.
         """
-        self._check_one_label("rank")
-        if top_k is not None and (not isinstance(top_k, int | np.integer) or isinstance(top_k, bool) or top_k < 1):
-            raise InputError(f"top_k must be a positive integer or None, got {top_k!r}.")
-        texts = _documents(query, documents)
+        pairs = self.pairs_to_rank(query, documents, top_k)
         scores: npt.NDArray[np.float32] = self.predict(
-            [(query, text) for text in texts],
+            pairs,
             prompt_name,
             prompt,
             batch_size,
@@ -242,10 +229,13 @@ class Reranker(RowModel[Any]):
             chunk_size=chunk_size,
             on_overflow=on_overflow,
         )  # (N,)
-        order = np.argsort(-scores, kind="stable")[:top_k].tolist()
-        if return_documents:
-            return [{"corpus_id": row, "score": float(scores[row]), "text": texts[row]} for row in order]
-        return [{"corpus_id": row, "score": float(scores[row])} for row in order]
+        return ranked(scores, [text for _, text in pairs], top_k, return_documents)
+
+    def pairs_to_rank(self, query: object, documents: object, top_k: object = None) -> list[Pair]:
+        """The pairs whose scores `rank` puts in order, checked; raises what it raises of them."""
+        self._check_one_label("rank")
+        check_top_k(top_k)
+        return [(cast("str", query), text) for text in documents_of(query, documents)]
 
     def compute_score(
         self,
@@ -374,15 +364,3 @@ class Reranker(RowModel[Any]):
     def __repr__(self) -> str:
         state = "closed" if self._pipelines is None else self.device
         return f"{type(self).__name__}({self._options.name!r}, labels={self.num_labels}, {self.precision}, {state})"
-
-
-def _documents(query: object, documents: object) -> list[str]:
-    """The documents of a query, checked."""
-    if not isinstance(query, str):
-        raise InputError(f"expected a query that is a text, got {type(query).__name__}: {str(query)[:40]!r}.")
-    if documents is None:
-        raise InputError("expected a list of documents, got None.")
-    texts, single = as_texts(documents, None)
-    if single:
-        raise InputError("expected a list of documents, got one text. Type: rank(query, [document])")
-    return texts

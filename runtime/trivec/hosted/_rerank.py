@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from trivec._encoders.reranker import Ranked
 from trivec._errors import InputError, NonFiniteError, ServiceError, TruncationError
+from trivec._pooling.ranks import Ranked, check_top_k, ranked
 from trivec._tokens.inputs import as_texts, check_encodable
 from trivec._vectors.arrays import Array, Floats
 from trivec.hosted._batches import Batch, Budget, Job, estimated_tokens
@@ -120,15 +120,16 @@ class HostedReranker:
         Raises:
             As `scores`.
         """
-        _check_top_k(top_k)
-        return _ranked(self.scores(query, documents), documents, top_k, return_documents)
+        check_top_k(top_k)
+        return ranked(self.scores(query, documents), as_texts(documents, None)[0], top_k, return_documents)
 
     async def arank(
         self, query: str, documents: Sequence[str], top_k: int | None = None, return_documents: bool = False
     ) -> list[Ranked]:
         """`rank` for coroutines."""
-        _check_top_k(top_k)
-        return _ranked(await self.ascores(query, documents), documents, top_k, return_documents)
+        check_top_k(top_k)
+        scores = await self.ascores(query, documents)
+        return ranked(scores, as_texts(documents, None)[0], top_k, return_documents)
 
     def close(self) -> None:
         """Close the connections. Scoring afterwards raises."""
@@ -221,20 +222,6 @@ def _scores(flow: Flow) -> Floats:
     (job,) = flow.ready()
     found: Floats = job.vectors(1, np.dtype(np.float32))[:, 0]
     return found
-
-
-def _check_top_k(top_k: object) -> None:
-    """Before anything is sent."""
-    if top_k is not None and (not isinstance(top_k, int | np.integer) or isinstance(top_k, bool) or top_k < 1):
-        raise InputError(f"top_k must be a positive integer or None, got {top_k!r}.")
-
-
-def _ranked(scores: Floats, documents: Sequence[str], top_k: int | None, with_texts: bool) -> list[Ranked]:
-    texts, _ = as_texts(documents, None)
-    order = np.argsort(-scores, kind="stable")[:top_k].tolist()
-    if with_texts:
-        return [{"corpus_id": row, "score": float(scores[row]), "text": texts[row]} for row in order]
-    return [{"corpus_id": row, "score": float(scores[row])} for row in order]
 
 
 def reranker_of(options: Options, api_key: Any = ...) -> HostedReranker:  # noqa: ANN401 - as of `open`

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from trivec._encoders.ranking import RankingModel, is_ranking_model
-from trivec._encoders.reranker import Ranked
 from trivec._errors import InputError
 from trivec._open import hosted_reranker_options, is_hosted, open_reranker
+from trivec._pooling.ranks import Ranked
 from trivec.integrations._adapter import LOAD_ARGUMENTS, check_open_already, merged
 from trivec.integrations._text_model import as_list, one
 

@@ -9,8 +9,8 @@ from langchain_core.documents import Document
 from langchain_core.documents.compressor import BaseDocumentCompressor
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from trivec._encoders.reranker import Ranked
 from trivec._errors import InputError
+from trivec._pooling.ranks import Ranked
 from trivec.integrations._rank_model import OfReranker, RankModel, Reranking, open_rank_model
 
 SCORE = "relevance_score"

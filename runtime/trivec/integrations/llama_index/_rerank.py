@@ -8,8 +8,8 @@ from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayloa
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
-from trivec._encoders.reranker import Ranked
 from trivec._errors import InputError
+from trivec._pooling.ranks import Ranked
 from trivec.integrations._rank_model import OfReranker, RankModel, Reranking, arguments_of, open_rank_model
 from trivec.integrations.llama_index._base import name_of
 

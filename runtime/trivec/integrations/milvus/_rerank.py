@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any
 
-from trivec._encoders.reranker import Ranked, Reranker
+from trivec._encoders.reranker import Reranker
 from trivec._export import missing_packages
 from trivec._load import load
+from trivec._pooling.ranks import Ranked
 from trivec.integrations._adapter import LOAD_ARGUMENTS, merged
 from trivec.integrations._text_model import as_list, one
 from trivec.integrations.milvus._base import check_arguments

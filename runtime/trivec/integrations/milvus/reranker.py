@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from trivec._encoders.reranker import Ranked, Reranker
+from trivec._encoders.reranker import Reranker
 from trivec._errors import InputError
+from trivec._pooling.ranks import Ranked
 from trivec.integrations.milvus._base import LoadArguments, logger
 from trivec.integrations.milvus._rerank import RerankFunction, RerankResult, reranker_of
 

@@ -7,8 +7,8 @@ from qdrant_client import models
 from qdrant_client.http.models import QueryResponse  # that of `models` is another one, of its wrapper of FastEmbed
 
 from trivec._encoders.ranking import RankingModel, is_ranking_model
-from trivec._encoders.reranker import Ranked
 from trivec._errors import InputError
+from trivec._pooling.ranks import Ranked
 from trivec.integrations.qdrant._points import check_count
 
 Found = Sequence[models.ScoredPoint] | QueryResponse

@@ -19,7 +19,7 @@ from trivec._model.checkpoint import Checkpoint
 from trivec._model.families import scores_pairs
 from trivec._model.integrity import describe
 from trivec._model.manifest import EncoderSpec, Multi, Route
-from trivec._model.modules import CLASSIFY, TEXT_FEATURES, TransformerSpec
+from trivec._model.modules import CLASSIFY, GENERATE, TEXT_FEATURES, TransformerSpec
 from trivec._tokens.pair_tokenizer import PairTokenizer
 from trivec._tokens.tokenizer import TextTokenizer
 from trivec._vectors.arrays import Floats, normalize
@@ -38,6 +38,7 @@ from trivec_export._reference.heads import (
     PooledLogits,
     Scores,
     TokenEmbeddings,
+    YesNo,
     linear,
     read_linear,
     text_tower,
@@ -118,10 +119,6 @@ def make_draft(
     message = spec.message
     if not checkpoint.has_modules and library is not None and getattr(tokenizer, "chat_template", None):
         message = {"format": "auto", "arguments": {}}  # as sentence-transformers takes a bare checkpoint
-    if message is not None and scores_pairs(checkpoint.family):
-        raise ModelFormatError(
-            f"{place}: its pairs go through a chat template, which is not built yet. Use sentence-transformers for it."
-        )
     path = "tokenizer.json" if name == "main" or adapter else f"{name}/tokenizer.json"  # adapters share one
     save_tokenizer(tokenizer, folder / path)
     encoder = EncoderSpec(
@@ -132,7 +129,11 @@ def make_draft(
         truncation_side=spec.truncation_side,
         special_ids=tuple(sorted(tokenizer.all_special_ids)),
         add_special_tokens=message is None,
-        template=None if message is None else read_template(tokenizer, message, model.config.model_type, str(place)),
+        template=None
+        if message is None
+        else read_template(
+            tokenizer, message, model.config.model_type, str(place), pairs=scores_pairs(checkpoint.family)
+        ),
     )
     routes = {key: _complete(r, head, tokenizer) for key, r in checkpoint.routes.items() if r.encoder == name}
     first = {key: route for route, key in {route: key for key, route in reversed(routes.items())}.items()}
@@ -195,6 +196,8 @@ def _head(
         return text_tower(model, int(tokenizer.pad_token_id or 0)).eval()
     if spec.task == CLASSIFY:
         return Scores(model, types=_reads_types(model, tokenizer)).eval()
+    if spec.task == GENERATE:
+        return YesNo(model, *(spec.yes_no or _yes_no(tokenizer, str(checkpoint)))).eval()
     if spec.splade is not None:
         return PooledLogits(model, *spec.splade).eval()
     if family == "bge-m3":
@@ -210,6 +213,18 @@ def _head(
             )
         return Hybrid(model, linear(*(torch.from_numpy(array) for array in found)), None).eval()
     return TokenEmbeddings(model).eval()
+
+
+def _yes_no(tokenizer: PreTrainedTokenizerBase, name: str) -> tuple[int, int]:
+    """The tokens "yes" and "no", which sentence-transformers takes where no LogitScore says others."""
+    found = {word: tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no")}
+    missing = [word for word, number in found.items() if number is None or number == tokenizer.unk_token_id]
+    if missing:
+        raise ModelFormatError(
+            f"{name} has no LogitScore module that says which tokens make a score, and its tokenizer has no token "
+            f"{missing[0]!r}. Save it with CrossEncoder of sentence-transformers, whose LogitScore names them."
+        )
+    return found["yes"], found["no"]
 
 
 def _reads_types(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -1,43 +1,51 @@
 """A chat template, rendered at export into what comes before, between and after: the runtime needs no Jinja."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from trivec._errors import ModelFormatError
 from trivec._model.manifest import Template
+from trivec._tokens.tokenizer import rendered
 from trivec_export._temporary import quiet
 
-_TEXT, _PROMPT = "\ue000text\ue001", "\ue002prompt\ue003"  # of the private use area: no template has them
-_SAMPLES = ("a", "two words", "line\nline", "{{ braces }} <|im_start|> % \\n", "日本語 🙂")
+# of the private use area: no template has them
+_TEXTS, _PROMPT = ("\ue000text\ue001", "\ue000other\ue001"), "\ue002prompt\ue003"
+_SAMPLES = ("a", "two words", "line\nline", "{{ braces }} <|im_start|> % \\n", "日本語 🙂", "")
+_Render = Callable[[Sequence[str], str], str]
 
 
-def read_template(tokenizer: PreTrainedTokenizerBase, how: Mapping[str, Any], model_type: str, name: str) -> Template:
-    """The pieces that stand around a text and a prompt in the tokenizer's chat template.
+def read_template(
+    tokenizer: PreTrainedTokenizerBase, how: Mapping[str, Any], model_type: str, name: str, *, pairs: bool = False
+) -> Template:
+    """The pieces that stand around a text, or a pair, and a prompt in the tokenizer's chat template.
 
-    The text is the user's message, a prompt the system's, as sentence-transformers makes them
-    (`InputFormatter.to_message`, `prepend_prompt_to_messages`).
+    The text is the user's message, the texts of a pair those of roles "query" and "document", a prompt the system's,
+    as sentence-transformers makes them (`InputFormatter.to_message`, `pair_to_messages`, `prepend_prompt_to_messages`).
 
     Args:
         tokenizer: with its chat template.
         how: `format` of messages ("flat", "structured" or "auto") and the template's own `arguments`.
         model_type: of config.json: some types want one kind of messages.
         name: of the checkpoint, for messages.
+        pairs: whether it is pairs that go through it.
 
     Raises:
-        ModelFormatError: there is no template, it cannot be rendered, or it changes the text itself.
+        ModelFormatError: there is no template, it cannot be rendered, it changes the text itself, or it does not hold
+            both texts of a pair, in their order.
     """
     if getattr(tokenizer, "chat_template", None) is None:
         raise ModelFormatError(f"{name}: its texts go through a chat template, and its tokenizer has none.")
     arguments = {key: value for key, value in how["arguments"].items() if key != "restore_suffix"}
     structured = _is_structured(tokenizer, how["format"], model_type)
+    roles = ("query", "document") if pairs else ("user",)
 
-    def render(text: str, prompt: str = "") -> str:
+    def render(texts: Sequence[str], prompt: str) -> str:
         parts = [("system", prompt)] if prompt else []
         messages = [
             {"role": role, "content": [{"type": "text", "text": said}] if structured else said}
-            for role, said in (*parts, ("user", text))
+            for role, said in (*parts, *zip(roles, texts, strict=True))
         ]
         try:
             with quiet():
@@ -48,31 +56,44 @@ def read_template(tokenizer: PreTrainedTokenizerBase, how: Mapping[str, Any], mo
                 "Use sentence-transformers for this model."
             ) from error
 
-    strip = render("  a ") == render("a")
-    text, prompted = render(_TEXT), _prompted(render)
-    if text.count(_TEXT) != 1:
-        raise ModelFormatError(f"{name}: its chat template does not hold the text once: {text[:200]!r}.")
-    before, _, after = text.partition(_TEXT)
-    template = Template((before, after), prompted, strip, _last_ids(tokenizer, render, how))
-    for sample in _SAMPLES:
-        if render(sample) != before + sample + after or (
-            prompted and render(sample, "a prompt") != prompted[0] + "a prompt" + prompted[1] + sample + prompted[2]
-        ):
-            raise ModelFormatError(f"{name}: its chat template changes the text {sample!r}. Use sentence-transformers.")
+    marks = _TEXTS[: len(roles)]
+    blanks, bare = ["  a "] * len(roles), ["a"] * len(roles)
+    strip = render(blanks, "") == render(bare, "")
+    text = render(marks, "")
+    pieces = _pieces(text, marks)
+    if pieces is None:
+        what = "both texts of a pair once, the query first" if pairs else "the text once"
+        raise ModelFormatError(f"{name}: its chat template does not hold {what}: {text[:200]!r}.")
+    template = Template(pieces, _prompted(render, marks), strip, _last_ids(tokenizer, render, how, len(roles)))
+    for sample in (*_SAMPLES, "  a "):
+        for texts in ([sample] * len(roles), [sample, "a"][: len(roles)], ["a", sample][: len(roles)]):
+            for prompt in ("", "a prompt")[: 1 if template.prompted is None else 2]:
+                if render(texts, prompt) != rendered(template, prompt, texts):
+                    raise ModelFormatError(
+                        f"{name}: its chat template changes the text {sample!r}. Use sentence-transformers."
+                    )
     return template
 
 
-def _prompted(render: Any) -> tuple[str, str, str] | None:  # noqa: ANN401 - a function
-    """What stands around a prompt and a text; None where the template takes no system message."""
+def _pieces(rendered: str, marks: Sequence[str]) -> tuple[str, ...] | None:
+    """What stands before, between and after the marks; None unless each is there once, in this order."""
+    if any(rendered.count(mark) != 1 for mark in marks):
+        return None
+    found = []
+    for mark in marks:
+        before, mark_found, rendered = rendered.partition(mark)
+        if not mark_found:
+            return None
+        found.append(before)
+    return (*found, rendered)
+
+
+def _prompted(render: _Render, marks: Sequence[str]) -> tuple[str, ...] | None:
+    """What stands around a prompt and the texts; None where the template takes no system message."""
     try:
-        rendered: str = render(_TEXT, _PROMPT)
+        return _pieces(render(marks, _PROMPT), (_PROMPT, *marks))
     except ModelFormatError:
         return None
-    if rendered.count(_TEXT) != 1 or rendered.count(_PROMPT) != 1 or rendered.index(_PROMPT) > rendered.index(_TEXT):
-        return None
-    before, _, rest = rendered.partition(_PROMPT)
-    between, _, after = rest.partition(_TEXT)
-    return before, between, after
 
 
 def _is_structured(tokenizer: PreTrainedTokenizerBase, given: str, model_type: str) -> bool:
@@ -85,11 +106,16 @@ def _is_structured(tokenizer: PreTrainedTokenizerBase, given: str, model_type: s
     return bool(inferred == "structured")
 
 
-def _last_ids(tokenizer: PreTrainedTokenizerBase, render: Any, how: Mapping[str, Any]) -> tuple[int, ...]:  # noqa: ANN401
+def _last_ids(
+    tokenizer: PreTrainedTokenizerBase, render: _Render, how: Mapping[str, Any], count_of_texts: int
+) -> tuple[int, ...]:
     """The tokens that end every message, as `Transformer._chat_template_suffix_ids` finds them."""
     if not how["arguments"].get("restore_suffix", True):
         return ()
-    first, second = (tokenizer(render(filler), add_special_tokens=False)["input_ids"] for filler in ("0", "1 2 3 4"))
+    first, second = (
+        tokenizer(render([filler] * count_of_texts, ""), add_special_tokens=False)["input_ids"]
+        for filler in ("0", "1 2 3 4")
+    )
     count = 0
     for left, right in zip(reversed(first), reversed(second), strict=False):
         if left != right:

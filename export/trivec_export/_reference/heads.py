@@ -125,6 +125,39 @@ class Scores(Head):
         return logits
 
 
+class YesNo(Scores):
+    """How much likelier one token is to come next than another: (B, S) to (B, 1), of a causal language model.
+
+    As LogitScore of sentence-transformers, logits[:, -1, yes] - logits[:, -1, no], but with the rows of the head
+    subtracted before they meet a text: no logits over the vocabulary are made.
+    """
+
+    def __init__(self, model: PreTrainedModel, yes: int, no: int | None) -> None:
+        """Around the states of a language model.
+
+        Raises:
+            ModelFormatError: its head is no linear layer, or has no such tokens.
+        """
+        super().__init__(model.base_model, types=False)
+        head = model.get_output_embeddings()
+        rows = head.out_features if isinstance(head, nn.Linear) else 0
+        if not isinstance(head, nn.Linear) or not max(yes, yes if no is None else no) < rows:
+            raise ModelFormatError(
+                f"{type(model).__name__}: its language-model head is {type(head).__name__} of {rows} tokens, and a "
+                f"score is made of the logits of {yes} and {no}. Use sentence-transformers for this model."
+            )
+        weight, bias = head.weight.detach(), torch.zeros(rows) if head.bias is None else head.bias.detach()
+        row, constant = weight[yes], bias[yes]  # (H,), ()
+        if no is not None:
+            row, constant = row - weight[no], constant - bias[no]
+        self.row = linear(row[None].clone(), constant[None].clone())
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """(B, S) int64 -> (B, 1) float32."""
+        scores: Tensor = self.row(self.first(input_ids)[:, -1])
+        return scores
+
+
 class PooledLogits(Head):
     """A masked language model's logits, pooled over the tokens: (B, S) to (B, V).
 

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from trivec._encoders.reranker import Reranker
 from trivec._inspect.columns import BODY, WIDTH, ascii_lines, cut, grid, labelled, printable, quoted, wrapped
 from trivec._inspect.explain import Token
+from trivec._tokens.pair_tokenizer import PairTokenizer
 from trivec.lexical._sentences import sentences as english_sentences
 
 _END = re.compile(r"(?<=[。！？؟।])|\n+")
@@ -94,7 +95,7 @@ def explain_pair(
         scores={name: float(score) for name, score in zip(names, scores, strict=True)},
         logit=float(logits[0, best]),
         tokens=_tokens(reranker, query, text, read),
-        cut=_cut(reranker, query, text, read),
+        cut=cast("PairTokenizer", reranker.route().tokenizer).unread((query, text), read),
         sentences=[
             LeftOut(text[start:stop].strip(), float(row[best]), float(logits[0, best] - row[best]))
             for (start, stop), row in zip(spans, logits[1:], strict=False)
@@ -116,16 +117,6 @@ def _tokens(reranker: Reranker, query: str, text: str, prompt: str) -> list[Toke
     special = reranker.route().tokenizer.special_ids
     (ids,) = reranker.tokenize([(query, text)], prompt=prompt)
     return [Token(i, reranker.token(i), i in special) for i in ids]
-
-
-def _cut(reranker: Reranker, query: str, text: str, prompt: str) -> tuple[int, int]:
-    """Tokens of both texts that are not read: where a pair is too long, the longer text is cut first."""
-    short = reranker.route().tokenizer.copy()
-    whole = reranker.route().tokenizer.copy()
-    whole.no_truncation()
-    sides = [encoder.encode(prompt + query, text).sequence_ids for encoder in (whole, short)]
-    first, second = (sides[0].count(side) - sides[1].count(side) for side in (0, 1))
-    return first, second
 
 
 # ---- as text -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ sentence-transformers 6.2: `SentenceTransformer._load_default_modules`, `_parse_
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from trivec._errors import ModelFormatError
 from trivec._model.families import FAMILIES
@@ -17,6 +17,7 @@ from trivec._model.manifest import SIMILARITIES, Multi, Pooling, Route, Score, S
 from trivec._model.modules import (
     CLASSIFY,
     FILL_MASK,
+    GENERATE,
     TEXT_FEATURES,
     Module,
     TransformerSpec,
@@ -26,7 +27,7 @@ from trivec._model.modules import (
     read_transformer,
 )
 from trivec._model.scores import SCORES, activation, labels
-from trivec._model.settings import MODEL, RERANKER, SPARSE_TABLE, SPLADE_POOLING, check_settings
+from trivec._model.settings import LOGIT_SCORE, MODEL, RERANKER, SPARSE_TABLE, SPLADE_POOLING, check_settings
 from trivec._model.source import Source
 from trivec._model.static_model import refuse_static
 
@@ -191,17 +192,24 @@ def _reranker(source: Source, listed: Sequence[Mapping[str, Any]], settings: Map
     """A cross-encoder; without modules.json, sentence-transformers reads no settings of it either."""
     modules = read_modules(source, listed)
     kinds = [module.kind for module in modules]
-    if modules and kinds != ["Transformer"]:
+    if modules and kinds not in (["Transformer"], ["Transformer", "LogitScore"]):
         raise ModelFormatError(
-            f"{source.name} has the modules {', '.join(kinds)}; trivec runs CrossEncoder models of a Transformer."
+            f"{source.name} has the modules {', '.join(kinds)}; trivec runs CrossEncoder models of a Transformer, and "
+            "of Transformer and LogitScore."
         )
     transformer = read_transformer(source, modules[0].path if modules else "", has_modules=bool(modules))
-    if modules and transformer.task != CLASSIFY:
+    decoder = len(kinds) > 1 if modules else _is_language_model(transformer.config)
+    if modules and transformer.task != (GENERATE if decoder else CLASSIFY):
         raise ModelFormatError(f"{source.name}: the Transformer of a CrossEncoder gives {transformer.task}, no scores.")
-    names = labels(source, transformer.config)
+    if decoder:
+        yes_no = _yes_no(source, modules[1].path) if modules else None
+        transformer = replace(transformer, task=GENERATE, yes_no=yes_no)
+    else:
+        transformer = replace(transformer, task=CLASSIFY)
+    names = ("LABEL_0",) if decoder else labels(source, transformer.config)
     score = Score(SCORES, names, activation(source, settings, transformer.config, len(names)))
     return Checkpoint(
-        {"main": replace(transformer, task=CLASSIFY)},
+        {"main": transformer},
         {"default": Route("main", None, score=score)},
         "default",
         {name: text or "" for name, text in (settings.get("prompts") or {}).items()},
@@ -210,6 +218,24 @@ def _reranker(source: Source, listed: Sequence[Mapping[str, Any]], settings: Map
         family="rerank",
         why=why,
     )
+
+
+def _yes_no(source: Source, folder: str) -> tuple[int, int | None]:
+    """The tokens of a LogitScore module: of a pair that fits, and of one that does not, where that counts."""
+    path = join(folder, "config.json")
+    config = read_object(source, path)
+    check_settings(source, path, config, LOGIT_SCORE)
+    yes, no = config.get("true_token_id"), config.get("false_token_id")
+    if not _is_token(yes) or not (no is None or _is_token(no)):
+        raise ModelFormatError(
+            f"{source.name}: {path} has true_token_id = {yes!r} and false_token_id = {no!r}; expected numbers of "
+            "tokens."
+        )
+    return cast("int", yes), no
+
+
+def _is_token(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _bare(source: Source, family: str) -> Checkpoint:
@@ -258,9 +284,10 @@ def _with_modules(source: Source, modules: Sequence[Module], family: str) -> Che
         if family != "splade":
             tower = transformers[encoder].task == TEXT_FEATURES
             routes[name] = dense_route(source, encoder, chain, tower=tower)
-            if transformers[encoder].task == FILL_MASK:
+            task = transformers[encoder].task
+            if task in (FILL_MASK, CLASSIFY, GENERATE):
                 raise ModelFormatError(
-                    f"{source.name}: a {family} model's Transformer has transformer_task = {FILL_MASK!r}."
+                    f"{source.name}: a {family} model's Transformer has transformer_task = {task!r}."
                 )
         elif encoder in tables:
             routes[name] = _table_route(encoder, next(iter(transformers.values()), None))
@@ -343,5 +370,10 @@ def _vocabulary(transformer: TransformerSpec) -> int:
 
 def _is_causal(config: Mapping[str, Any]) -> bool:
     """A model that was designed as a causal language model, and not turned bidirectional since."""
+    return _is_language_model(config) and bool(config.get("is_causal", True))
+
+
+def _is_language_model(config: Mapping[str, Any]) -> bool:
+    """Whether config.json is of a model that gives logits of the next token."""
     architectures = config.get("architectures") or [""]
-    return bool(architectures[0].endswith("ForCausalLM") and config.get("is_causal", True))
+    return str(architectures[0]).endswith("ForCausalLM")

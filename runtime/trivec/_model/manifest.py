@@ -64,12 +64,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Template:
-    """A chat template around a text, rendered when the model was exported: what comes before, between and after."""
+    """A chat template around a text, or a pair, rendered at export: what comes before, between and after."""
 
-    text: tuple[str, str]
-    """Before and after a text without a prompt."""
-    prompted: tuple[str, str, str] | None = None
-    """Before the prompt, between the prompt and the text, and after the text; None: it takes no prompt."""
+    text: tuple[str, ...]
+    """Before and after a text without a prompt; of pairs, between its two texts as well."""
+    prompted: tuple[str, ...] | None = None
+    """Before the prompt, between the prompt and the text, and so on; None: it takes no prompt."""
     strip: bool = False
     """Whether blanks at the ends of texts and prompts go, as many templates have it."""
     last_ids: tuple[int, ...] = ()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trivec._errors import ModelFormatError
-from trivec._model.families import FAMILIES, exported_families
+from trivec._model.families import FAMILIES, exported_families, scores_pairs
 from trivec._model.json_files import leaves, parse, read_bytes
 from trivec._model.manifest import (
     ACTIVATIONS,
@@ -238,8 +238,10 @@ def _check(manifest: Manifest, where: str) -> None:
             f"encoders.{name}.truncation_side {encoder.truncation_side!r} is neither left nor right.",
         )
         if encoder.template is not None:
-            sizes = len(encoder.template.text), len(encoder.template.prompted or "123")
-            require(sizes == (2, 3), f"encoders.{name}.template has {sizes} pieces, expected 2 and 3.")
+            texts = 2 if scores_pairs(manifest.family) else 1
+            sizes = len(encoder.template.text), len(encoder.template.prompted or (*encoder.template.text, ""))
+            expected = texts + 1, texts + 2
+            require(sizes == expected, f"encoders.{name}.template has {sizes} pieces, expected {expected}.")
         for precision, variant in encoder.variants.items():
             require(precision in PRECISIONS, f"encoders.{name}: unknown variant {precision!r}; known: {PRECISIONS}.")
             require(bool(variant.files), f"encoders.{name}.variants.{precision}.files is empty.")

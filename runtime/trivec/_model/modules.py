@@ -20,7 +20,9 @@ FEATURES, FILL_MASK, TEXT_FEATURES = "feature-extraction", "fill-mask", "text-fe
 images, one vector a text."""
 CLASSIFY = "text-classification"
 """The same: logits of labels, of a pair of texts."""
-_TASKS = {FEATURES: FEATURES, FILL_MASK: FILL_MASK, "sequence-classification": CLASSIFY}
+GENERATE = "text-generation"
+"""The same: logits of the next token, of which two are a pair's score."""
+_TASKS = {FEATURES: FEATURES, FILL_MASK: FILL_MASK, "sequence-classification": CLASSIFY, GENERATE: GENERATE}
 """By sentence-transformers' names; ours are Optimum's."""
 NO_LIMIT = 10**6  # transformers writes 1e30 where a tokenizer has no limit
 _TRANSFORMER_CONFIGS = (
@@ -63,6 +65,9 @@ class TransformerSpec:
     task: str = FEATURES
     splade: tuple[str, str] | None = None
     """SpladePooling's strategy and activation, of a masked language model."""
+    yes_no: tuple[int, int | None] | None = None
+    """LogitScore's tokens, of a causal language model: a pair's score is the logit of the first less that of the
+    second; None: those of "yes" and "no"."""
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
     config_kwargs: Mapping[str, Any] = field(default_factory=dict)
     tokenizer_kwargs: Mapping[str, Any] = field(default_factory=dict)

@@ -35,7 +35,8 @@ TRANSFORMER: Known = {
         ("model_kwargs", "config_kwargs", "processor_kwargs", "model_args", "config_args", "tokenizer_args")
     ),
     "unpad_inputs": None,  # how a batch is laid out
-    "module_output_name": ("token_embeddings", "sentence_embedding", "scores"),  # which of these is modality_config's
+    # which of these is modality_config's
+    "module_output_name": ("token_embeddings", "sentence_embedding", "scores", "causal_logits"),
     **dict.fromkeys(("query_length", "document_length", "query_expansion", "tokenizer_name_or_path"), ()),
 }
 TOKENIZER: Known = dict.fromkeys(
@@ -55,6 +56,7 @@ STEPS: Mapping[str, Known] = {
     "Dropout": {"dropout": None},
 }
 SPLADE_POOLING: Known = {**dict.fromkeys(("pooling_strategy", "activation_function")), **_WIDTH}
+LOGIT_SCORE: Known = {**dict.fromkeys(("true_token_id", "false_token_id")), "module_input_name": ("causal_logits",)}
 SPARSE_TABLE: Known = dict.fromkeys(("path", "frozen"))
 ROUTER: Known = dict.fromkeys(("default_route", "allow_empty_key", "route_mappings"))
 

@@ -10,7 +10,7 @@ from trivec._errors import InputError, ModelFormatError
 from trivec._model.manifest import EncoderSpec
 from trivec._tokens.batch import Tokens
 from trivec._tokens.inputs import check_encodable
-from trivec._tokens.tokenizer import TextTokenizer, is_failure, untokenized
+from trivec._tokens.tokenizer import TextTokenizer, is_failure, rendered, untokenized
 
 Pair = tuple[str, str]
 
@@ -18,7 +18,8 @@ Pair = tuple[str, str]
 class PairTokenizer(TextTokenizer):
     """A tokenizer.json for pairs: of one that is too long the longer text is cut first (`longest_first`).
 
-    The methods of a TextTokenizer take pairs in the place of texts. A prompt stands before the first text of each.
+    The methods of a TextTokenizer take pairs in the place of texts. A prompt stands before the first text of each. A
+    pair that goes through a chat template is one text then, cut at its end, and ended as the template has it.
     """
 
     _pairs = True
@@ -43,8 +44,11 @@ class PairTokenizer(TextTokenizer):
             length: tokens of the whole, special ones included.
 
         Raises:
-            InputError: query_length leaves no token for the second text, or a text cannot be tokenized.
+            InputError: query_length leaves no token for the second text, a text cannot be tokenized, or the model puts
+                pairs into a chat template.
         """
+        if self._template is not None:
+            raise InputError("this model puts pairs into a chat template, which FlagEmbedding does not. Type: predict")
         whole = self.copy()
         whole.no_truncation()
         before, between, after = _around(whole) if self._adds_special else ((), (), ())
@@ -72,6 +76,26 @@ class PairTokenizer(TextTokenizer):
         starts = np.array(second, dtype=np.int64) if self._types else None
         return Tokens.of_ids(rows)._replace(truncated=np.array(truncated, dtype=np.bool_), second=starts)
 
+    def unread(self, pair: Pair, prompt: str = "") -> tuple[int, int]:
+        """Tokens of the first text, prompt included, and of the second, that are cut off.
+
+        In a chat template, what stands around the first text counts with it.
+        """
+        whole = self.copy()
+        whole.no_truncation()
+        if self._template is None:
+            sides = [encoder.encode(prompt + pair[0], pair[1]).sequence_ids for encoder in (whole, self._tokenizer)]
+            return sides[0].count(0) - sides[1].count(0), sides[0].count(1) - sides[1].count(1)
+        text, most = rendered(self._template, prompt, pair), self.max_seq_length
+        starts = [start for start, _ in whole.encode(text, add_special_tokens=False).offsets]
+        if most is None or len(starts) <= most:
+            return 0, 0
+        ended = len(self._template.last_ids)
+        gone = starts[most - ended : len(starts) - ended] if self._side == "right" else starts[: len(starts) - most]
+        second = len(text) - len(self._template.text[-1]) - len(pair[1].strip() if self._template.strip else pair[1])
+        of_second = sum(start >= second for start in gone)
+        return len(gone) - of_second, of_second
+
     def _kept(self, ids: Sequence[int], most: int) -> Sequence[int]:
         return ids[:most] if self._side == "right" else ids[max(0, len(ids) - most) :]
 
@@ -81,6 +105,8 @@ class PairTokenizer(TextTokenizer):
 
     def _prompted(self, texts: Sequence[Any], prompt: str) -> list[Any]:
         pairs = cast("Sequence[Pair]", texts)
+        if self._template is not None:
+            return [rendered(self._template, prompt, pair) for pair in pairs]
         return [(prompt + first, second) for first, second in pairs] if prompt else list(pairs)
 
     def _check_encodable(self, texts: Sequence[Any], prompt: str, start: int) -> None:

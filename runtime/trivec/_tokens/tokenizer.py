@@ -222,7 +222,7 @@ class TextTokenizer:
     def _prompted(self, texts: Sequence[str], prompt: str) -> list[Any]:
         """What the library tokenizes: each text behind the prompt."""
         if self._template is not None:
-            return [_rendered(self._template, prompt, text) for text in texts]
+            return [rendered(self._template, prompt, (text,)) for text in texts]
         return [prompt + text for text in texts] if prompt else list(texts)
 
     def _check_encodable(self, texts: Sequence[str], prompt: str, start: int) -> None:
@@ -238,16 +238,15 @@ class TextTokenizer:
             )
 
 
-def _rendered(template: Template, prompt: str, text: str) -> str:
-    """A text, and the prompt if there is one, inside the chat template."""
-    if template.strip:
-        prompt, text = prompt.strip(), text.strip()
-    if not prompt:
-        return template.text[0] + text + template.text[1]
-    if template.prompted is None:
+def rendered(template: Template, prompt: str, texts: Sequence[str]) -> str:
+    """A text, or the texts of a pair, and the prompt if there is one, inside the chat template."""
+    said = [prompt, *texts] if prompt else list(texts)
+    pieces = template.prompted if prompt else template.text
+    if pieces is None:
         raise InputError("this model's chat template takes no prompt. Pass prompt='' or put it into the text.")
-    before, between, after = template.prompted
-    return before + prompt + between + text + after
+    if template.strip:
+        said = [part.strip() for part in said]
+    return "".join(chain.from_iterable(zip(pieces, [*said, ""], strict=True)))
 
 
 def _ended(encoding: Any, last: tuple[int, ...]) -> list[int]:  # noqa: ANN401 - tokenizers has no types

@@ -10,10 +10,14 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder
 from tests.support.flag_embedding import FlagEmbedding
-from tests.support.rerankers import CLASSIFIERS, LONG, PAIRS, change, classifier, close
-from transformers import AutoTokenizer
+from tests.support.rerankers import CLASSIFIERS, LONG, PAIRS, _tokenizer_of, change, classifier, close
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import trivec
+from trivec._gate.texts import pairs_of, verification_texts
+from trivec._model.integrity import describe
+from trivec._model.manifest import EncoderSpec
+from trivec._tokens.pair_tokenizer import PairTokenizer
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
@@ -51,6 +55,40 @@ def test_scores_and_ids_equal_the_reference(name: str, tmp_path: Path) -> None:
     kinds = [node.op_type for node in graph.node]
     assert kinds.count("Softmax") == 0
     assert kinds.count("MultiHeadAttention") >= 2
+
+
+def every_pair_has_the_ids_of(tokenizer: Any, folder: Path, length: int) -> None:
+    """All verification pairs, whole and cut, with and without a prompt, and those with odd halves."""
+    pairs = [*(pair.text for pair in pairs_of(verification_texts())), *PAIRS[-6:]]
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    types = any(tokenizer([["a", "b"]]).get("token_type_ids", [[0]])[0])
+    for most in (length, 24):
+        spec = EncoderSpec(describe(folder, "tokenizer.json"), most, None, {})
+        ours: Any = PairTokenizer(folder / "tokenizer.json", spec, types=types)
+        for prompt in ("", "find: "):
+            listed = [[prompt + first, second] for first, second in pairs]
+            theirs = tokenizer(listed, truncation="longest_first", max_length=most, return_token_type_ids=True)
+            found = ours(pairs, prompt)
+            assert [found.of(row).tolist() for row in range(len(pairs))] == theirs["input_ids"]
+            if types:
+                assert found.second is not None
+                starts = [row.index(1) if 1 in row else len(row) for row in theirs["token_type_ids"]]
+                assert found.second.tolist() == starts
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_ids_of_every_verification_pair(name: str, tmp_path: Path) -> None:
+    every_pair_has_the_ids_of(_tokenizer_of(CLASSIFIERS[name]), tmp_path, 128)
+
+
+@pytest.mark.parametrize("place", ["reranker-minilm", "xlm-roberta-tokenizer"])
+def test_ids_of_every_verification_pair_by_real_vocabularies(place: str, shared: Path, tmp_path: Path) -> None:
+    """WordPiece of ms-marco's and MiniLM's kind, and XLM-R's of bge-reranker's."""
+    folder = shared / "models" / place
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    if place == "reranker-minilm":
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    every_pair_has_the_ids_of(tokenizer, tmp_path, 256)
 
 
 def test_ranks_equal_the_reference(tmp_path: Path) -> None:

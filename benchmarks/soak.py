@@ -54,7 +54,7 @@ def main() -> None:
             if done % _EVERY == 0 or done == args.texts:
                 rows.append({"texts": done, "RSS MB": memory() / 2**20, "seconds": time.perf_counter() - start})
     settled = [float(row["RSS MB"]) for row in rows if int(row["texts"]) * 5 >= args.texts]
-    peak = memory(peak=True) / 2**20
+    peak = memory("peak") / 2**20
     note = (
         f"{args.texts:,} texts of 1 to {_LONGEST} words, {args.precision}, windows of 1,000. After the first fifth of "
         f"them RSS lies between {min(settled):.0f} and {max(settled):.0f} MB; the peak is {peak:.0f} MB."

@@ -32,7 +32,9 @@ def trivec(options: Options) -> Engine:
     """This project; a dense, sparse or hybrid folder."""
     library = importlib.import_module("trivec")
     settings = {"device": "cpu"} | {
-        key: options[key] for key in ("device", "engine", "layout", "precision", "threads") if key in options
+        key: options[key]
+        for key in ("device", "engine", "layout", "low_memory", "precision", "threads")
+        if key in options
     }
     encoder = library.load(options["folder"], **settings)
     if "tokens" in options:

@@ -8,7 +8,7 @@ Commands, and what their answers have:
     load ENGINE OPTIONS             seconds, and the bytes that are resident then
     encode TEXTS BATCH SAVE         seconds of the wall clock and of all threads, peak and resident bytes
     latency TEXTS FIRST CALLS SKIP PAUSE    seconds of each call, and of all threads from the first to the last
-    peak                            bytes
+    peak, own                       bytes: most that were resident; those that no file stands behind
     quit
 
 An engine is a name of benchmarks/harness/engines.py, or "module:function" of a function like those. TEXTS and SAVE are
@@ -41,9 +41,9 @@ class Server:
             open_engine = find(command["engine"])
             start = time.perf_counter()
             self._engine = open_engine(command["options"])
-            return {"seconds": time.perf_counter() - start, "resident": memory()}
-        if do == "peak":
-            return {"bytes": memory(peak=True)}
+            return {"seconds": time.perf_counter() - start, "resident": memory("resident")}
+        if do in ("peak", "own"):
+            return {"bytes": memory(do)}
         if self._engine is None:
             raise RuntimeError(f"{do} before load")
         return self._latency(self._engine, command) if do == "latency" else self._encode(self._engine, command)
@@ -53,7 +53,10 @@ class Server:
         start, before = time.perf_counter(), time.process_time()
         found = engine.many(texts, command["batch"])
         seconds, cpu = time.perf_counter() - start, time.process_time() - before
-        sizes = {"peak": memory(peak=True), "resident": memory()}  # before the copies that comparing engines takes
+        sizes = {
+            "peak": memory("peak"),
+            "resident": memory("resident"),
+        }  # before the copies that comparing engines takes
         if command["save"]:
             importlib.import_module("numpy").savez(command["save"], **engine.arrays(found))
         counted = found if isinstance(found, dict) and not texts else None
@@ -88,12 +91,12 @@ def find(name: str) -> Callable[[Options], Engine]:
     return found
 
 
-def memory(*, peak: bool = False) -> int:
-    """Bytes of RAM that this process holds, or has held at most.
+def memory(which: str = "resident") -> int:
+    """Bytes of RAM that this process holds, without what is a file's ("own"), or has held at most ("peak").
 
     VmHWM and not getrusage: the latter starts from the parent's at the time it forked.
     """
-    name = "VmHWM:" if peak else "VmRSS:"
+    name = {"peak": "VmHWM:", "resident": "VmRSS:", "own": "RssAnon:"}[which]
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name))

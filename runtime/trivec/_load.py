@@ -63,6 +63,7 @@ def load(
     file_name: str | None = None,
     pooling: str | None = None,
     engine: str = "auto",
+    low_memory: bool = False,
     expect: str | None = None,
     export: bool = False,
     kind: Kind | None = None,
@@ -110,6 +111,9 @@ def load(
         engine: what runs the graph. "auto" is "onnxruntime". "openvino", which `trivec[openvino]` brings, runs the same
             files on the CPU; what it rounds otherwise gives it other fingerprints, so its vectors and onnxruntime's are
             not mixed by mistake. `trivec verify MODEL --engine openvino` proves it on the machine.
+        low_memory: leave the weights in the mapped file, where processes share them, and keep nothing between runs: for
+            serverless, edge and many workers. On the CPU, by onnxruntime. What it costs is in runtime/README.md; its
+            float32 vectors may differ in the last bits, which `engine_fingerprint` tells.
         expect: "sha256:...", the digest of the model's trivec.json, which names all of its files by theirs, as
             `trivec info MODEL` prints it: another model is an IntegrityError before any graph is fetched or opened,
             here and where the encoder is unpickled. "unverified" opens a folder whose trivec.json leaves digests out,
@@ -168,6 +172,7 @@ def load(
         file_name=file_name,
         pooling=pooling,
         engine=engine,
+        low_memory=low_memory,
         expect=expect,
     )
     wanted(options)

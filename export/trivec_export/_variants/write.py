@@ -15,6 +15,8 @@ from trivec._model.manifest import Variant
 from trivec._pooling.dense import pool
 from trivec._vectors.arrays import Floats
 from trivec_export._draft import Draft
+from trivec_export._graph.head_groups import group_heads
+from trivec_export._graph.row_slices import slice_feed_forward
 from trivec_export._graph.run import skeleton
 from trivec_export._graph.save import save_graph
 from trivec_export._graph.vocabulary_slices import chunk_pool
@@ -63,7 +65,7 @@ def write_variant(folder: Path, part: Draft, precision: str, arrays: Mapping[str
     path = "onnx/model.onnx" if part.name == "main" else f"{part.name}/onnx/model.onnx"
     path = path.replace("model.onnx", f"model{_SUFFIX[precision]}.onnx")
     if precision == "fp32":
-        return Written(_write(folder, path, part.graph, precision), [], [])
+        return Written(_write(folder, path, part.graph, precision, _longest(part)), [], [])
     calibration = part.calibration.examples  # each (1, S)
     if precision == "int8":
         kinds = [text.kind for text in part.calibration.texts]
@@ -73,7 +75,7 @@ def write_variant(folder: Path, part: Draft, precision: str, arrays: Mapping[str
         quantized = quantize(
             part.graph, calibration, kinds, max_fp32_bytes=_MOST_FP32_BYTES, pool=pooled, accept=accept
         )
-        variant = _write(folder, path, quantized.model, precision)
+        variant = _write(folder, path, quantized.model, precision, _longest(part))
         return Written(dataclasses.replace(variant, rungs=_rungs(quantized.layers)), quantized.layers, [])
     half = convert_half(part.graph, calibration)
     _write(folder / EMULATED, path, emulate_half(half.model), precision)
@@ -126,10 +128,17 @@ def _has_data(made: CudaGraph) -> bool:
     return any(tensor.data_location == TensorProto.EXTERNAL for tensor in made.model.graph.initializer)
 
 
-def _write(folder: Path, path: str, model: onnx.ModelProto, precision: str) -> Variant:
+def _longest(part: Draft) -> int | None:
+    """Tokens of the longest text; None: any number."""
+    limits = [n for n in (part.encoder.max_seq_length, part.encoder.max_positions) if n is not None]
+    return min(limits, default=None)
+
+
+def _write(folder: Path, path: str, model: onnx.ModelProto, precision: str, longest: int | None = 0) -> Variant:
+    """Write a graph; with slices of its tokens where a text may have many. For CUDA (fp16) they are not wanted."""
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    files = save_graph(chunk_pool(model), target)
+    files = save_graph(chunk_pool(slice_feed_forward(group_heads(model, longest), longest)), target)
     return Variant(
         files=tuple(describe(folder, file.relative_to(folder).as_posix()) for file in files),
         inputs=tuple(value.name for value in model.graph.input),

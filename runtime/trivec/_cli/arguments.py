@@ -16,7 +16,7 @@ from trivec._cli.commands import (
     run_similarity,
     run_verify,
 )
-from trivec._cli.serve_arguments import add_engine, add_serve
+from trivec._cli.serve_arguments import add_engine, add_low_memory, add_serve
 from trivec._model.families import exported_families
 from trivec._model.manifest import LOADED_PRECISIONS, POOLING_MODES, PRECISIONS
 from trivec._system.native_text import argument_text
@@ -278,6 +278,7 @@ def _add_diff(commands: "Commands[argparse.ArgumentParser]") -> None:
     sides = parser.add_argument_group("how A and B are opened, each a value for both, or A's and B's: fp32,int8")
     sides.add_argument("--precision", default="auto", metavar="P", help=f"auto, {', '.join(LOADED_PRECISIONS)}")
     add_engine(sides)
+    add_low_memory(sides)
     sides.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or cuda:N")
     sides.add_argument("--revision", metavar="R", help="branch, tag or commit on the Hub")
     sides.add_argument("--file-name", metavar="FILE", help="graph to open, where there is no manifest to name it")
@@ -480,6 +481,7 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add_engine(parser)
+    add_low_memory(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: what this process may use)")
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit on the Hub")
     _add_expect(parser)

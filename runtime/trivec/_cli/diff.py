@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     given = {name: value for name, value in options.items() if value is not None}
     opening = load_options(args)
     if is_stored(args.a) and is_stored(args.b):
-        given |= {name: value for name, value in opening.items() if value not in (None, "auto")}
+        given |= {name: value for name, value in opening.items() if value not in (None, "auto", False)}
     with ExitStack() as stack:
         sides: list[Given] = []
         for side, name in enumerate((args.a, args.b)):

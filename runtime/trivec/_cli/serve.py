@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trivec.server import Settings
 
 USAGE, PORT_TAKEN = 2, 3
-_OF_A_MODEL = ("precision", "device", "engine", "threads", "providers", "default_prompt_name")
+_OF_A_MODEL = ("precision", "device", "engine", "low_memory", "threads", "providers", "default_prompt_name")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -113,13 +113,24 @@ def _models(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     for model, option, value in own:
         if model not in found:
             raise InputError(f"{model}.{option}={value}: there is no model {model!r}, only {', '.join(found)}.")
-        if option == "threads" and not value.isdecimal():
-            raise InputError(f"{model}.threads must be a whole number, got {value!r}.")
-        found[model][option] = int(value) if option == "threads" else value
+        found[model][option] = _own(f"{model}.{option}", option, value)
     for each in found.values():
         if each["providers"] is not None:
             each["providers"] = [name.strip() for name in str(each["providers"]).split(",")]
     return found
+
+
+def _own(name: str, option: str, value: str) -> object:
+    """What a model's own option says."""
+    if option == "threads":
+        if not value.isdecimal():
+            raise InputError(f"{name} must be a whole number, got {value!r}.")
+        return int(value)
+    if option == "low_memory":
+        if value not in ("true", "false"):
+            raise InputError(f"{name} must be true or false, got {value!r}.")
+        return value == "true"
+    return value
 
 
 def _aliases(given: Sequence[str]) -> dict[str, str]:

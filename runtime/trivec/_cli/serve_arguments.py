@@ -30,8 +30,8 @@ def add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "models",
         metavar="MODEL",
         nargs="+",
-        help="model folder or name on the Hub, or NAME=either; NAME.precision=int8 (or .device, .engine, .threads, "
-        ".providers, .default_prompt_name) for one of several",
+        help="model folder or name on the Hub, or NAME=either; NAME.precision=int8 (or .device, .engine, .low_memory, "
+        ".threads, .providers, .default_prompt_name) for one of several",
     )
     _add_address(parser)
     _add_models(parser)
@@ -64,6 +64,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add_engine(parser)
+    add_low_memory(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: what this process may use)")
     parser.add_argument("--providers", metavar="LIST", help="onnxruntime's providers instead, separated by commas")
     parser.add_argument("--default-prompt-name", metavar="NAME", help="prompt of requests that name none")
@@ -82,6 +83,13 @@ def add_engine(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> N
         choices=ENGINES,
         default="auto",
         help="what runs graphs; auto is onnxruntime (default: %(default)s)",
+    )
+
+
+def add_low_memory(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
+    """The flag of commands that encode."""
+    parser.add_argument(
+        "--low-memory", action="store_true", help="leave weights in the mapped file, unpacked: less memory, slower"
     )
 
 

@@ -42,6 +42,8 @@ class LoadOptions:
     """Of a model without modules.json; None: as its files tell."""
     engine: str = "auto"
     """"auto", "onnxruntime" or "openvino"."""
+    low_memory: bool = False
+    """Whether weights stay in the mapped file."""
     expect: str | None = None
     """The manifest's digest; "unverified": a manifest may leave digests out."""
     files: Mapping[str, HeldFile] | None = None

@@ -42,7 +42,7 @@ def session_name(
         opened: names of the providers that run it, best first.
         wanted: providers with the options that they were opened with.
         device: where the first of them runs.
-        layout: which texts share a run: "rows", "packed" or "padded".
+        layout: which texts share a run: "rows", "packed" or "padded"; and whether weights are not packed.
         cuda: the version that onnxruntime was built for; "" where it was for none.
     """
     options = {p.name: {k: str(v) for k, v in p.options.items() if k not in _PLACES} for p in wanted}

@@ -16,7 +16,7 @@ from trivec._model.manifest import ROWS
 from trivec._system.native_text import native_path
 from trivec._system.nvidia import cuda_count
 
-_LARGE = 1 << 30
+_LARGE = 1 << 28
 DISABLED_OPTIMIZERS = "optimization.disable_specified_optimizers"
 """The entry of a session's options that names what onnxruntime must not fuse, with ; between."""
 
@@ -34,6 +34,8 @@ class Wanted(NamedTuple):
     """What the file of a profile begins with; None: there is none."""
     options: Callable[[Any], None] | None = None
     """Changes onnxruntime's SessionOptions after they are set; None: they stay."""
+    low_memory: bool = False
+    """Whether weights stay in the mapped file, unpacked, and nothing is kept between runs."""
 
 
 class Opened(NamedTuple):
@@ -153,6 +155,16 @@ def _fell_back(ort: Engine, to: str, wanted: Wanted, name: str, messages: str) -
 # ---- options ---------------------------------------------------------------------------------------------------------
 
 
+def gives_back(files: Sequence[HeldFile], wanted: Wanted) -> bool:
+    """Whether a run gives back what its arena holds in the end.
+
+    Without an arena a long text leaves holes in the C library's heap, and takes half as much again; one that is kept
+    holds what the longest text took. A large model's time shows neither, that of a MiniLM does.
+    """
+    on_cpu = providers_of(wanted.device, wanted.providers, wanted.layout)[0].name == CPU
+    return on_cpu and (wanted.low_memory or sum(file.size for file in files) >= _LARGE)
+
+
 def _options(
     ort: Engine, files: Sequence[HeldFile], wanted: Wanted, provider: str, *, in_place: bool
 ) -> tuple[Any, list[npt.NDArray[np.uint8]]]:
@@ -164,9 +176,8 @@ def _options(
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.enable_mem_pattern = False  # its cache grows with every new shape and is never evicted
-    # An arena keeps what the longest text took, and rounds it up: 0.13 GB of 2.3 for 8,192 tokens of an XLM-R-large. It
-    # saves 7 % of a MiniLM's time and nothing that can be measured of a model this large.
-    options.enable_cpu_mem_arena = sum(file.size for file in files) < _LARGE
+    if wanted.low_memory:  # packed, a weight is a copy of its own in each process
+        options.add_session_config_entry("session.disable_prepacking", "1")
     options.log_severity_level = 4  # errors are raised; the same text on stderr helps nobody
     if provider == CPU:
         # There, ORT's SkipLayerNormalization is several times slower than Add + LayerNormalization, and BiasGelu is

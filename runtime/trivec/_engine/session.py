@@ -16,7 +16,7 @@ from trivec._engine.engine_name import session_name
 from trivec._engine.graph_session import GraphSession
 from trivec._engine.io_binding import BoundSession
 from trivec._engine.memory import Budget
-from trivec._engine.open_session import Wanted, assigned_nodes, open_session
+from trivec._engine.open_session import Wanted, assigned_nodes, gives_back, open_session
 from trivec._engine.provider_probe import probe
 from trivec._engine.row_feeds import check_inputs, fixed_shape
 from trivec._errors import MissingExtraError, ProviderError
@@ -77,6 +77,7 @@ class Session(GraphSession):
         budget: Budget | None = None,
         profile: Path | None = None,
         options: Callable[[Any], None] | None = None,
+        low_memory: bool = False,
     ) -> None:
         """Open a graph.
 
@@ -91,6 +92,7 @@ class Session(GraphSession):
             budget: tokens that a run may hold, shared with other sessions; None: one of its own.
             profile: what the files of onnxruntime's profiles begin with, which `end_profiling` gives; None: none.
             options: changes onnxruntime's SessionOptions, after trivec has set them; None: they stay.
+            low_memory: whether weights stay in the mapped file, unpacked.
 
         Raises:
             MissingExtraError: no onnxruntime is installed.
@@ -101,7 +103,7 @@ class Session(GraphSession):
         self._session = cast("Any", None)
         self._bound: BoundSession | None = None
         self._narrow: Session | None = None
-        self._wanted = Wanted(device, threads, spin, given, layout, profile, options)
+        self._wanted = Wanted(device, threads, spin, given, layout, profile, options, low_memory)
         self._files = [file if isinstance(file, HeldFile) else HeldFile(file) for file in files]
         self._binds = bound = device.kind == "cuda" if bind is None else bind
         self._open()
@@ -111,8 +113,8 @@ class Session(GraphSession):
         )
         self._lock = threading.Lock()
         self._worker = Background(1, "trivec-device")
-        self._partial = _onnxruntime().RunOptions()
-        self._partial.only_execute_path_to_fetches = True
+        gives = gives_back(self._files, self._wanted)
+        self._whole, self._partial = (_run_options(gives_back=gives, partial=partial) for partial in (False, True))
         self._dtypes = {i.name: _dtype(i.type) for i in self._session.get_inputs()}
         self.inputs = tuple(self._dtypes)
         self.outputs = {o.name: _width(o.shape) for o in self._session.get_outputs()}
@@ -168,7 +170,8 @@ class Session(GraphSession):
         ort, wanted = _onnxruntime(), self._wanted
         providers = providers_of(wanted.device, wanted.providers, wanted.layout)
         cuda = getattr(ort, "cuda_version", "") or ""
-        return session_name(ort.__version__, self.providers, providers, wanted.device, wanted.layout, cuda)
+        how = f"{wanted.layout}, weights as stored" if wanted.low_memory else wanted.layout
+        return session_name(ort.__version__, self.providers, providers, wanted.device, how, cuda)
 
     @property
     def arithmetic(self) -> None:
@@ -191,7 +194,14 @@ class Session(GraphSession):
         with self._lock:
             if self._narrow is None:
                 given = self._wanted
-                narrow = partial(Session, self._files, device=self.device, threads=1, providers=given.providers)
+                narrow = partial(
+                    Session,
+                    self._files,
+                    device=self.device,
+                    threads=1,
+                    providers=given.providers,
+                    low_memory=given.low_memory,
+                )
                 # onnxruntime adds the second to a profile's name: one of the same beginning could be written over
                 profile = None if given.profile is None else given.profile.with_name(f"{given.profile.name}-lanes")
                 self._narrow = narrow(layout=self.layout, budget=self.budget, profile=profile, options=given.options)
@@ -202,7 +212,7 @@ class Session(GraphSession):
         session = self._session or self._reopened()
         typed = {name: feeds[name].astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
         if self._bound is None:
-            options = self._partial if len(outputs) < len(self.outputs) else None
+            options = self._partial if len(outputs) < len(self.outputs) else self._whole
             arrays: list[npt.NDArray[Any]] = session.run(list(outputs), typed, options)
         else:
             arrays = self._worker.submit(self._run_bound, self._bound, typed, tuple(outputs)).result()
@@ -233,6 +243,17 @@ def _onnxruntime() -> Engine:
     if late:  # the program had imported it before; what it has sent by now is sent
         onnxruntime.disable_telemetry_events()
     return cast("Engine", onnxruntime)
+
+
+def _run_options(*, gives_back: bool, partial: bool) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    """Of runs that give back what the arena holds, or compute a part of the outputs; None where they do neither."""
+    if not gives_back and not partial:
+        return None
+    options = _onnxruntime().RunOptions()
+    options.only_execute_path_to_fetches = partial
+    if gives_back:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def cpu_engine() -> str:

@@ -37,8 +37,10 @@ def wanted(options: LoadOptions) -> Device | None:
         MissingExtraError: OpenVINO is asked for, and is not installed.
     """
     check_engine_choice(options)
+    check_low_memory(options)
     if options.providers is None:
-        return Device("cpu") if options.engine == OPENVINO else parse_device(options.device)
+        on_cpu = options.engine == OPENVINO or options.low_memory
+        return Device("cpu") if on_cpu else parse_device(options.device)
     if options.device != "auto":
         raise InputError(
             f"device={options.device!r} and providers={[p.name for p in options.providers]!r} both say where to run. "
@@ -100,6 +102,27 @@ def check_engine_choice(options: LoadOptions) -> None:
         raise MissingExtraError(f"OpenVINO is not installed. Type: {INSTALL_OPENVINO}")
     if options.precision == BF16:
         check_bf16()
+
+
+def check_low_memory(options: LoadOptions) -> None:
+    """Refuse low_memory with what has its weights elsewhere than in a mapped file.
+
+    Raises:
+        InputError: it is no bool, or does not go with another argument.
+    """
+    if not isinstance(options.low_memory, bool):
+        raise InputError(f"low_memory must be True or False, got {options.low_memory!r}.")
+    if not options.low_memory:
+        return
+    reason = "low_memory=True leaves the weights in the mapped file, where onnxruntime reads them on the CPU"
+    if options.engine == OPENVINO:
+        raise InputError(f'{reason}; engine="openvino" makes copies of its own. Leave one of them out.')
+    if options.providers is not None:
+        raise InputError(f"{reason}; providers= may copy them. Leave one of them out.")
+    if options.device not in ("auto", "cpu"):
+        raise InputError(f"{reason}, and device={options.device!r} is asked for. Leave one of them out.")
+    if options.precision == "fp16" or options.layout == "mixed":
+        raise InputError(f'{reason}; precision="fp16" and layout="mixed" are for CUDA. Leave them out.')
 
 
 def with_bf16(manifest: Manifest) -> Manifest:

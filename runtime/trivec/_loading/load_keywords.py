@@ -33,6 +33,7 @@ class LoadKeywords(TypedDict, total=False):
     file_name: str | None
     pooling: Literal["cls", "mean", "max", "lasttoken", "weightedmean", "mean_sqrt_len_tokens"] | None
     engine: Engine
+    low_memory: bool
     expect: str | None
     export: bool
     # What sentence-transformers takes as well, at values that ask for nothing: neutral_arguments.py.

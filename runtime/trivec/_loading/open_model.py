@@ -226,6 +226,7 @@ def _session(
         spin=threads.quota is None,
         providers=options.providers,
         layout=layout,
+        low_memory=options.low_memory,
     )
 
 

@@ -45,6 +45,11 @@ def open_static(source: Source, manifest: Manifest, device: Device | None, optio
             f'engine="openvino": {name} is a static model, a table that numpy adds up, and there is no graph for an '
             "engine to run. Leave it out."
         )
+    if options.low_memory:
+        raise InputError(
+            f"low_memory=True: {name} is a static model, a table in float32 and no graph, whose weights nothing packs. "
+            "Leave it out."
+        )
     if manifest.arrays is None:
         raise ModelFormatError(f"{name}: the description of a static model names no table.")
     refs = (manifest.arrays, manifest.encoders["main"].tokenizer)

@@ -110,7 +110,7 @@ def readme(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def sparse_readme(minilm_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Readme:
-    """A reader of the section on sparse models; the Hub's cache has them, tiny and with random weights."""
+    """A reader of the sections on sparse models and on ColBERT; the Hub's cache has them, tiny and random."""
     base = tmp_path_factory.mktemp("sparse-readme")
     _sparse_models(base / "hub", minilm_checkpoint)
     return Readme(base, base / "hub")
@@ -126,8 +126,9 @@ def _cached(hub: Path, name: str) -> Path:
 
 
 def _sparse_models(hub: Path, minilm: Path) -> None:
-    """What stands for SPLADE and BGE-M3 in the READMEs."""
+    """What stands for SPLADE, BGE-M3 and ColBERT in the READMEs."""
     sys.path.insert(0, str(ROOT / "tests/export"))
+    from tests.support.late_models import stanford
     from tests.support.sparse_models import bge_m3, masked_lm
     from transformers import AutoTokenizer
 
@@ -136,6 +137,7 @@ def _sparse_models(hub: Path, minilm: Path) -> None:
         "bert", _cached(hub, "naver/splade-cocondenser-ensembledistil"), tokenizer, bias=-4.0
     )  # few terms, as a trained one has
     bge_m3(_cached(hub, "BAAI/bge-m3"), minilm / "tokenizer.json")
+    stanford(_cached(hub, "colbert-ir/colbertv2.0"), query_maxlen=32, doc_maxlen=100)
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ WRITES = {  # of some sections, a file that is there afterwards
 ELSEWHERE = (
     ("README.md", "Export"),  # by the fixture: it makes `minilm`
     ("runtime/README.md", "Sparse, and BGE-M3"),  # in test_readme_sparse.py, and so in another process
+    ("runtime/README.md", "Late interaction"),  # there, too
 )
 
 

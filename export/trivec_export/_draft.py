@@ -5,6 +5,7 @@ import inspect
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,24 +19,30 @@ from trivec._gate.texts import Pair, Text
 from trivec._model.checkpoint import Checkpoint
 from trivec._model.families import scores_pairs
 from trivec._model.integrity import describe
-from trivec._model.manifest import EncoderSpec, Multi, Route
+from trivec._model.late import LINEAR
+from trivec._model.manifest import EncoderSpec, Multi, Route, Step
 from trivec._model.modules import CLASSIFY, GENERATE, TEXT_FEATURES, TransformerSpec
+from trivec._tokens.late_tokenizer import LateTokenizer, late_encoder
 from trivec._tokens.pair_tokenizer import PairTokenizer
 from trivec._tokens.tokenizer import TextTokenizer
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.heads import HybridVectors
 from trivec_export._checkpoint import adapters
+from trivec_export._checkpoint.late_tokens import Mark, late_route, mark_of, teach_markers
 from trivec_export._checkpoint.published import gte
 from trivec_export._checkpoint.published.layouts import convert, is_published
 from trivec_export._checkpoint.template import read_template
 from trivec_export._checkpoint.tokenizer import read_tokenizer, save_tokenizer, token_ids
+from trivec_export._checkpoint.weights import read_weights
 from trivec_export._graph.run import GraphSession
 from trivec_export._reference.agreement import check_activation, check_ids
 from trivec_export._reference.heads import (
     COLBERT_VECS,
     Head,
     Hybrid,
+    Late,
     PooledLogits,
+    Projection,
     Scores,
     TokenEmbeddings,
     YesNo,
@@ -49,6 +56,8 @@ from trivec_export._reference.torch_model import Loaded, load
 from trivec_export._reference.torch_vectors import usable_positions, vectors
 from trivec_export._trace.trace import PLAIN, trace
 
+_QUERIES = 3  # of so many texts that calibrate a late-interaction model, one does as a query, too
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -58,7 +67,8 @@ class Draft:
     encoder: EncoderSpec
     routes: Mapping[str, Route]
     """Those of the checkpoint that read this encoder, with the sizes of their heads."""
-    verification: Tokenized
+    verification: Mapping[str, Tokenized]
+    """By route: those of late interaction read the same texts each in its own way."""
     calibration: Tokenized
     reference: Mapping[str, HybridVectors]
     """What the reference says of the verification texts, by route."""
@@ -68,6 +78,8 @@ class Draft:
     prompted: tuple[Prompted, ...] = ()
     notes: tuple[str, ...] = ()
     """What a person should know: weights that are left out, settings that the reference does not follow."""
+    prompts: Mapping[str, str] | None = None
+    """The checkpoint's without the marks that its routes put before texts; None: as they are."""
 
     def without_graph(self) -> "Draft":
         """The same once its graph is written: a checkpoint may have many, of gigabytes each."""
@@ -108,8 +120,11 @@ def make_draft(
     """
     spec = checkpoint.transformers[name]
     tokenizer, added = read_tokenizer(place, spec, trust_remote_code=trust_remote_code)
-    model, left_out = _load(place / spec.folder, spec, adapter, folder, trust_remote_code=trust_remote_code)
-    head = _head(model, place, spec, checkpoint.family, tokenizer)
+    elsewhere = (LINEAR,) if checkpoint.late is not None and not checkpoint.has_modules else ()
+    model, left_out = _load(
+        place / spec.folder, spec, adapter, folder, trust_remote_code=trust_remote_code, read_elsewhere=elsewhere
+    )
+    head = _head(model, place, spec, checkpoint, tokenizer)
     if scores_pairs(checkpoint.family) and library is not None:
         check_activation(library, checkpoint.routes["default"].score)
     positions = usable_positions(model)
@@ -119,6 +134,12 @@ def make_draft(
     message = spec.message
     if not checkpoint.has_modules and library is not None and getattr(tokenizer, "chat_template", None):
         message = {"format": "auto", "arguments": {}}  # as sentence-transformers takes a bare checkpoint
+    marks, prompts = dict[str, Mark](), checkpoint.prompts
+    if checkpoint.late is not None and library is not None:
+        teach_markers(tokenizer, checkpoint.late.markers)
+        marks = {key: mark_of(tokenizer, prompts.get(key, "")) for key in checkpoint.routes}
+        prompts = {**prompts, **{key: mark.prompt for key, mark in marks.items()}}
+        library.marks = {key: mark.text for key, mark in marks.items()}
     path = "tokenizer.json" if name == "main" or adapter else f"{name}/tokenizer.json"  # adapters share one
     save_tokenizer(tokenizer, folder / path)
     encoder = EncoderSpec(
@@ -136,17 +157,22 @@ def make_draft(
         ),
     )
     routes = {key: _complete(r, head, tokenizer) for key, r in checkpoint.routes.items() if r.encoder == name}
+    if isinstance(head, Late) and checkpoint.late is not None:
+        words = partial(late_route, spec=checkpoint.late, dim=head.dim, tokenizer=tokenizer, config=model.config)
+        routes = {key: words(key, route, marks[key], positions=positions) for key, route in routes.items()}
     first = {key: route for route, key in {route: key for key, route in reversed(routes.items())}.items()}
-    reader = _reader(folder / path, encoder, head)
-    calibration, verification = (_tokenize(reader, part) for part in texts)
+    readers = {key: _reader(folder / path, encoder, head, route) for key, route in first.items()}
+    calibration, verification = _tokenized(readers, texts, late=isinstance(head, Late))
+    verification |= {key: verification[next(k for k, r in first.items() if r == routes[key])] for key in routes}
     used = ("the token classifier",) if checkpoint.family == "mgte" else ()
     notes = [f"not used: {what}" for what in left_out if not what.startswith(used)] + _beyond(tokenizer, model)
     if library is None:
-        listed: list[Any] = [text.text for text in verification.texts]
-        check_ids(listed, verification.ids, token_ids(tokenizer, listed), "AutoTokenizer")
+        for read in verification.values():
+            listed: list[Any] = [text.text for text in read.texts]
+            check_ids(listed, read.ids, token_ids(tokenizer, listed), "AutoTokenizer")
     else:
-        notes += put_right(library, spec, head, added, positions, verification, [*first])
-    taken = take_reference(library, head, encoder, first, verification, arrays, checkpoint.prompts)
+        notes += put_right(library, spec, head, added, positions, verification[next(iter(first))], [*first])
+    taken = take_reference(library, head, encoder, first, verification, arrays, prompts)
     graph, attention, why = trace(head, max_length=positions)
     if attention == PLAIN:
         notes.append(f"attention: plain, traced as the model's own code has it ({why})")
@@ -158,11 +184,29 @@ def make_draft(
         found[route] = _ranges(cast("Floats", vectors(pipeline, calibration.ids)[0].dense))
     ranges = {key: found[route] for key, route in routes.items() if route in found}
     return Draft(
-        name, encoder, routes, verification, calibration, taken.vectors, ranges, graph, taken.prompted, tuple(notes)
+        name,
+        encoder,
+        routes,
+        verification,
+        calibration,
+        taken.vectors,
+        ranges,
+        graph,
+        taken.prompted,
+        tuple(notes),
+        prompts,
     )
 
 
-def _load(place: Path, spec: TransformerSpec, adapter: str | None, out: Path, *, trust_remote_code: bool) -> Loaded:
+def _load(
+    place: Path,
+    spec: TransformerSpec,
+    adapter: str | None,
+    out: Path,
+    *,
+    trust_remote_code: bool,
+    read_elsewhere: Sequence[str],
+) -> Loaded:
     """The model, with the adapter of a task merged into it.
 
     Published layouts that transformers has a class for are turned into its layout first, in a folder below `out` that
@@ -178,6 +222,7 @@ def _load(place: Path, spec: TransformerSpec, adapter: str | None, out: Path, *,
         task=spec.task,
         model_kwargs=spec.model_kwargs,
         config_kwargs=spec.config_kwargs,
+        read_elsewhere=read_elsewhere,
     )
     if adapter is not None:
         adapters.merge(made.model, adapters.adapter_folders(place)[adapter])
@@ -185,7 +230,11 @@ def _load(place: Path, spec: TransformerSpec, adapter: str | None, out: Path, *,
 
 
 def _head(
-    model: PreTrainedModel, checkpoint: Path, spec: TransformerSpec, family: str, tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel,
+    place: Path,
+    spec: TransformerSpec,
+    checkpoint: Checkpoint,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> Head:
     """What the graph is to compute.
 
@@ -200,15 +249,17 @@ def _head(
         return YesNo(model, *(spec.yes_no or _yes_no(tokenizer, str(checkpoint)))).eval()
     if spec.splade is not None:
         return PooledLogits(model, *spec.splade).eval()
-    if family == "bge-m3":
+    if checkpoint.late is not None:
+        return Late(model, [_projection(place, layer) for layer in checkpoint.late.layers]).eval()
+    if checkpoint.family == "bge-m3":
         hidden = int(model.config.hidden_size)
-        sparse = read_linear(checkpoint / "sparse_linear.pt", hidden, 1)
-        return Hybrid(model, sparse, read_linear(checkpoint / "colbert_linear.pt", hidden, None)).eval()
-    if family == "mgte":
-        found = gte.token_weights_head(checkpoint / spec.folder)
+        sparse = read_linear(place / "sparse_linear.pt", hidden, 1)
+        return Hybrid(model, sparse, read_linear(place / "colbert_linear.pt", hidden, None)).eval()
+    if checkpoint.family == "mgte":
+        found = gte.token_weights_head(place / spec.folder)
         if found is None:
             raise ModelFormatError(
-                f"{checkpoint} has no token classifier (classifier.weight), whose weights make mGTE's sparse vectors. "
+                f"{place} has no token classifier (classifier.weight), whose weights make mGTE's sparse vectors. "
                 "For dense vectors alone: --family dense"
             )
         return Hybrid(model, linear(*(torch.from_numpy(array) for array in found)), None).eval()
@@ -227,6 +278,23 @@ def _yes_no(tokenizer: PreTrainedTokenizerBase, name: str) -> tuple[int, int]:
     return found["yes"], found["no"]
 
 
+def _projection(place: Path, layer: Step) -> Projection:
+    """A Dense layer of late interaction; Stanford's, which has no folder, is among the model's weights.
+
+    Raises:
+        ModelFormatError: it has no weight, or weights that nothing reads.
+    """
+    wanted: Any = bool if layer.arrays else {LINEAR}.__contains__
+    weights = {name: tensor.float() for name, tensor in read_weights(place / layer.arrays, wanted).items()}
+    allowed = {LINEAR, "linear.bias", *(["residual.weight"] if layer.residual else [])}
+    if LINEAR not in weights or set(weights) - allowed:
+        raise ModelFormatError(
+            f"{place / layer.arrays} has the weights {sorted(weights)} of a projection to vectors of tokens; expected "
+            f"{LINEAR} and at most {', '.join(sorted(allowed - {LINEAR}))}."
+        )
+    return Projection(weights, layer.activation, residual=layer.residual)
+
+
 def _reads_types(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the two texts of a pair are told apart by token types: by the tokenizer, and by the model."""
     types = tokenizer([["a", "b"]]).get("token_type_ids", [[0]])[0]
@@ -234,8 +302,10 @@ def _reads_types(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     return takes and any(types) and (getattr(model.config, "type_vocab_size", None) or 0) > 1
 
 
-def _reader(path: Path, encoder: EncoderSpec, head: Head) -> TextTokenizer:
-    """The runtime's tokenizer, of texts or pairs."""
+def _reader(path: Path, encoder: EncoderSpec, head: Head, route: Route) -> TextTokenizer:
+    """The runtime's tokenizer, of texts, of one side of a late interaction, or of pairs."""
+    if isinstance(head, Late) and route.multi is not None:
+        return LateTokenizer(path, late_encoder(encoder, route), route.multi)
     if not isinstance(head, Scores):
         return TextTokenizer(path, encoder)
     return PairTokenizer(path, encoder, types="token_type_ids" in head.inputs)
@@ -268,6 +338,30 @@ def _beyond(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[
         f"the tokenizer has {len(beyond)} tokens for which the model's table of {rows} has no row, the first {token!r}"
     )
     return [f"{said} ({number}): a text with one of them is an error"]
+
+
+def _tokenized(
+    readers: Mapping[str, TextTokenizer],
+    texts: tuple[Sequence[Text], Sequence[Text]] | tuple[Sequence[Pair], Sequence[Pair]],
+    *,
+    late: bool,
+) -> tuple[Tokenized, dict[str, Tokenized]]:
+    """The texts that calibrate, and by route those that verify.
+
+    One reader reads all routes but those of late interaction, whose queries calibrate beside documents, at a third of
+    their number: expansion is tokens that no document has.
+    """
+    calibrating, verifying = texts
+    if not late:
+        reader = next(iter(readers.values()))
+        verification = _tokenize(reader, verifying)
+        return _tokenize(reader, calibrating), dict.fromkeys(readers, verification)
+    calibration = _tokenize(readers.get("document", next(iter(readers.values()))), calibrating)
+    if len(readers) > 1:
+        queries = _tokenize(readers["query"], cast("Sequence[Text]", calibrating)[::_QUERIES])
+        every: list[Any] = [*calibration.texts, *queries.texts]
+        calibration = Tokenized(every, [*calibration.ids, *queries.ids])
+    return calibration, {key: _tokenize(reader, verifying) for key, reader in readers.items()}
 
 
 def _tokenize(tokenizer: TextTokenizer, texts: Sequence[Text] | Sequence[Pair]) -> Tokenized:

@@ -139,6 +139,7 @@ def _library(fetched: Fetched, checkpoint: Checkpoint, adapters: Mapping[str, st
         run_in=(fetched.folder / weights).parent if weights else fetched.folder,
         sparse=checkpoint.family == "splade",
         pairs=scores_pairs(checkpoint.family),
+        late=checkpoint.late is not None,
         trust_remote_code=request.trust_remote_code,
         prompt_left_out=leaves_prompt_out(fetched.name),
     )

@@ -7,6 +7,7 @@ vectors = encoder.encode(["first text", "second text"])  # (2, dim) float32
 from trivec._concurrency.batcher import Batcher
 from trivec._encoders.dense import DenseEncoder
 from trivec._encoders.hybrid import HybridEncoder
+from trivec._encoders.late import LateEncoder
 from trivec._encoders.reranker import Reranker
 from trivec._encoders.sparse import SparseEncoder
 from trivec._encoders.static import StaticEncoder
@@ -43,6 +44,7 @@ __all__ = [
     "HybridVectors",
     "InputError",
     "IntegrityError",
+    "LateEncoder",
     "MissingExtraError",
     "ModelFormatError",
     "ModelNotFoundError",

@@ -14,12 +14,13 @@ from trivec._loading.load_keywords import Kind, LoadKeywords
 from trivec._loading.load_record import log_load
 from trivec._loading.neutral_arguments import check_neutral
 from trivec._loading.open_model import open_model, read_manifest, warn_of_guess, warn_of_unverified
-from trivec._model.manifest import similarity_name
+from trivec._model.manifest import EVERY_SIMILARITY, similarity_name
 from trivec._model.pin import check_expect
 
 if TYPE_CHECKING:
     from trivec._encoders.dense import DenseEncoder
     from trivec._encoders.hybrid import HybridEncoder
+    from trivec._encoders.late import LateEncoder
     from trivec._encoders.reranker import Reranker
     from trivec._encoders.sparse import SparseEncoder
     from trivec._encoders.static import StaticEncoder
@@ -33,6 +34,8 @@ def load(name_or_folder: _Name, *, kind: Literal["dense"], **keywords: Unpack[Lo
 def load(name_or_folder: _Name, *, kind: Literal["sparse"], **keywords: Unpack[LoadKeywords]) -> "SparseEncoder": ...
 @overload
 def load(name_or_folder: _Name, *, kind: Literal["hybrid"], **keywords: Unpack[LoadKeywords]) -> "HybridEncoder": ...
+@overload
+def load(name_or_folder: _Name, *, kind: Literal["late"], **keywords: Unpack[LoadKeywords]) -> "LateEncoder": ...
 @overload
 def load(name_or_folder: _Name, *, kind: Literal["static"], **keywords: Unpack[LoadKeywords]) -> "StaticEncoder": ...
 @overload
@@ -120,17 +123,17 @@ def load(
             which is refused otherwise.
         export: where there are only torch weights and `trivec[export]` is installed, export once into the cache
             (`TRIVEC_HOME`) and load that.
-        kind: "dense", "sparse", "hybrid", "static" or "reranker": a model of another kind is an error, and type
+        kind: "dense", "sparse", "hybrid", "late", "static" or "reranker": a model of another kind is an error, and type
             checkers and editors know the class that comes back. "dense" takes a static model as well, which is a
             DenseEncoder. None: whatever the model is.
         others: what else SentenceTransformer and SparseEncoder take (model_kwargs, trust_remote_code, backend ...), at
             the values at which it asks for nothing: None, False, {}, backend="onnx".
 
     Returns:
-        A DenseEncoder, SparseEncoder (SPLADE), HybridEncoder (BGE-M3, mGTE) or Reranker (cross-encoders), by the
-        manifest's family. It holds one onnxruntime session; `close()` or `with` frees it. A StaticEncoder for a
-        Model2Vec or StaticEmbedding model as it was published: that needs no export and no onnxruntime, and
-        safetensors, which `trivec[static]` brings.
+        A DenseEncoder, SparseEncoder (SPLADE), HybridEncoder (BGE-M3, mGTE), LateEncoder (ColBERT) or Reranker
+        (cross-encoders), by the manifest's family. It holds one onnxruntime session; `close()` or `with` frees it. A
+        StaticEncoder for a Model2Vec or StaticEmbedding model as it was published: that needs no export and no
+        onnxruntime, and safetensors, which `trivec[static]` brings.
 
     Raises:
         ModelNotFoundError: no such model, or it lacks the variant; where it has only torch weights, the message has
@@ -165,7 +168,9 @@ def load(
         default_prompt_name=default_prompt_name,
         truncate_dim=truncate_dim,
         max_active_dims=max_active_dims,
-        similarity_fn_name=None if similarity_fn_name is None else similarity_name(similarity_fn_name),
+        similarity_fn_name=None
+        if similarity_fn_name is None
+        else similarity_name(similarity_fn_name, EVERY_SIMILARITY),
         task=task,
         providers=given,
         layout=layout,

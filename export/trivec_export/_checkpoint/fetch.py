@@ -7,6 +7,7 @@ from trivec._errors import ModelNotFoundError
 from trivec._model.checkpoint import HEADS
 from trivec._model.find import find
 from trivec._model.hub import Repository
+from trivec._model.late import METADATA
 from trivec._model.source import Folder
 from trivec._system.native_text import argument_text
 
@@ -49,7 +50,8 @@ def fetch(model: str, *, revision: str | None, token: str | bool | None, with_co
             "sentence-transformers checkpoint."
         )
     folders = {str(Path(n).parent) for n in weights}
-    wanted = [n for n in names if n.endswith(_SMALL) or n in (CARD, *HEADS) or (with_code and n.endswith(".py"))]
+    others = (CARD, METADATA, *HEADS)
+    wanted = [n for n in names if n.endswith(_SMALL) or n in others or (with_code and n.endswith(".py"))]
     wanted += weights + [n for n in pickles if str(Path(n).parent) not in folders]
     wanted = [n for n in wanted if "onnx/" not in n and "openvino/" not in n]
     found = {name: path for name in wanted if (path := source.file(name)) is not None}

@@ -52,16 +52,6 @@ _KINDS = (
         "Export the checkpoint that it was made from: trivec makes an int8 of its own and proves it against that one.",
     ),
     Kind(
-        lambda it: (
-            it.settings.get("model_type") in ("ColBERT", "MultiVectorEncoder")
-            or any(kind.startswith("pylate.") for kind in it.modules)
-            or "artifact.metadata" in it.files
-            or it.built_for("HF_ColBERT")
-        ),
-        "a ColBERT model, with a vector for each token",
-        "Use PyLate, or MultiVectorEncoder of sentence-transformers. BGE-M3's ColBERT vectors are exported.",
-    ),
-    Kind(
         lambda it: it.built_for("ForRetrieval"),
         "a retrieval model of pages and images (*ForRetrieval)",
         "Use MultiVectorEncoder of sentence-transformers.",

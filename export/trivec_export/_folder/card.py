@@ -20,7 +20,12 @@ SOURCE_CARD = "SOURCE_README.md"
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _KEPT = ("license", "license_name", "license_link", "language", "datasets")
 """What a source's card says that holds for its export as well."""
-_TASKS = {"dense": "sentence-similarity", "splade": "feature-extraction", "rerank": "text-ranking"}
+_TASKS = {
+    "dense": "sentence-similarity",
+    "splade": "feature-extraction",
+    "rerank": "text-ranking",
+    "late": "sentence-similarity",
+}
 
 
 def render(manifest: Manifest, checks: Mapping[str, Mapping[str, Check]], source: Path) -> str:
@@ -82,7 +87,7 @@ def _lines(manifest: Manifest, checks: Mapping[str, Mapping[str, Check]]) -> Ite
     yield "import trivec"
     yield ""
     yield 'model = trivec.load("NAME OF THIS REPOSITORY OR FOLDER")  # precision="int8", device="cpu", threads=2'
-    if pairs:
+    if pairs or manifest.family == "late":
         yield 'ranked = model.rank("How do I reset my password?", ["Settings, then Account.", "It rains."])'
     else:
         yield 'vectors = model.encode(["How do I reset my password?"])'

@@ -14,6 +14,7 @@ from trivec._model.checkpoint import Checkpoint
 from trivec._model.integrity import describe, sha256
 from trivec._model.manifest import FILE_NAME, FORMAT, EncoderSpec, Manifest, Variant
 from trivec._vectors.arrays import Floats
+from trivec._vectors.multi import MultiVectors
 from trivec_export._checkpoint.fetch import Fetched
 from trivec_export._checkpoint.query_table import Table
 from trivec_export._draft import Draft
@@ -54,7 +55,7 @@ def manifest_of(
         encoders=encoders | {name: table.encoder for name, table in tables.items()},
         routes=routes,
         default_route=checkpoint.default_route,
-        prompts=checkpoint.prompts,
+        prompts=next((part.prompts for part in parts.values() if part.prompts is not None), checkpoint.prompts),
         default_prompt_name=checkpoint.default_prompt_name,
         similarity=checkpoint.similarity,
         truncate_dim=checkpoint.truncate_dim,
@@ -81,10 +82,11 @@ def manifest_of(
 
 
 def dim_of(parts: Mapping[str, Draft]) -> int:
-    """Numbers of a dense vector, terms of a sparse row, or scores of a pair."""
+    """Numbers of a dense vector, or of a token's, terms of a sparse row, or scores of a pair."""
     references = [vectors for part in parts.values() for vectors in part.reference.values()]
     dims = {int(v.dense.shape[1]) for v in references if v.dense is not None}
     dims = dims or {v.sparse.dim for v in references if v.sparse is not None}
+    dims = dims or {v.colbert.dim for v in references if isinstance(v.colbert, MultiVectors)}
     if len(dims) != 1:
         raise ModelFormatError(f"the routes give vectors of different widths: {sorted(dims)}. Expected one.")
     return dims.pop()

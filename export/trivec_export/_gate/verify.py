@@ -10,13 +10,14 @@ import numpy as np
 from trivec._encoders.load_options import LoadOptions
 from trivec._errors import GateError
 from trivec._gate.checks import AnyBounds, Check, bounds_of, check_route
-from trivec._gate.figures import Bounds, cosine
+from trivec._gate.figures import Bounds, cosine, multi_cosine
 from trivec._gate.score_figures import ScoreBounds
 from trivec._gate.texts import Text
 from trivec._loading.open_model import open_model
 from trivec._model.manifest import Manifest
 from trivec._model.source import Folder
 from trivec._vectors.arrays import Floats
+from trivec._vectors.multi import MultiVectors
 from trivec_export._checkpoint.query_table import Table
 from trivec_export._draft import Draft
 from trivec_export._reference.agreement import check_ids
@@ -56,7 +57,7 @@ def verify(
                     if item.route == route:
                         spread = 0.0 if reference.dense is None else float(reference.dense.std(0).max())
                         _check_prompt(encoder, item, bounds, spread)
-                checks += check_route(encoder, part.verification.texts, route, reference, bounds)
+                checks += check_route(encoder, part.verification[route].texts, route, reference, bounds)
         found = max(checks, key=_badness)
         worst[name] = dataclasses.replace(found, others=tuple(check for check in checks if check is not found))
     return worst
@@ -100,6 +101,12 @@ def _check_prompt(encoder: Any, item: Prompted, bounds: Mapping[str, AnyBounds],
     ours = [np.asarray(row) for row in encoder.tokenize(item.texts, prompt=item.prompt, task=item.route)]
     check_ids(item.texts, ours, item.ids, f"{NAME} behind the prompt {item.prompt!r}")
     found = encoder.represent(item.texts, prompt=item.prompt, task=item.route, whole=True)
+    if isinstance(item.vectors.colbert, MultiVectors):
+        found_too = cast("MultiVectors", found.colbert)
+        off = float(np.abs(found_too.vectors - item.vectors.colbert.vectors).max(initial=0.0))
+        if not multi_cosine(found_too, item.vectors.colbert).min() >= cast("Bounds", bounds["colbert"]).cosine_min:
+            raise GateError(f"behind the prompt {item.prompt!r} vectors of tokens are {off:.2e} from those of {NAME}.")
+        return
     if item.vectors.dense is None:
         return  # a sparse row is a function of the ids
     if encoder.heads == ("score",):
@@ -117,9 +124,9 @@ def _check_prompt(encoder: Any, item: Prompted, bounds: Mapping[str, AnyBounds],
 
 
 def _check_ids(encoder: Any, part: Draft, route: str) -> None:  # noqa: ANN401
-    texts = [text.text for text in part.verification.texts]
+    texts = [text.text for text in part.verification[route].texts]
     ours = [np.asarray(row) for row in encoder.tokenize(texts, task=route)]
-    check_ids(texts, ours, part.verification.ids, "the reference")
+    check_ids(texts, ours, part.verification[route].ids, "the reference")
 
 
 def _badness(check: Check) -> tuple[int, float]:

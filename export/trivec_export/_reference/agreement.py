@@ -13,6 +13,7 @@ from trivec._model.manifest import Score
 from trivec._pooling.dense import apply_steps, pool
 from trivec._vectors.arrays import Floats
 from trivec._vectors.heads import HybridVectors
+from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
 from trivec_export._reference.library import NAME, Library, Stage
 from trivec_export._reference.torch_vectors import vectors
@@ -51,6 +52,8 @@ def check_agreement(
         errors = _score_errors(cast("Floats", found.dense), cast("Floats", stated.dense), probes)
     elif stated.dense is not None:
         errors = _errors(cast("Floats", found.dense), stated.dense[probes])
+    elif stated.colbert is not None:
+        errors = _token_errors(cast("MultiVectors", found.colbert), cast("MultiVectors", stated.colbert)[probes])
     else:
         pairs = zip(
             cast("SparseVectors", found.sparse), cast("SparseVectors", stated.sparse)[np.array(probes)], strict=True
@@ -96,6 +99,14 @@ def _errors(ours: Floats, theirs: Floats) -> npt.NDArray[np.float64]:
     return np.asarray(np.linalg.norm(ours.astype(np.float64) - theirs, axis=1) / np.maximum(lengths, 1e-6))
 
 
+def _token_errors(ours: MultiVectors, theirs: MultiVectors) -> npt.NDArray[np.float64]:
+    """How far the vectors of a text's tokens are apart at most, (N,); infinite where there are not as many of them."""
+    found = []
+    for mine, other in zip(ours, theirs, strict=True):  # (t, D) each
+        found.append(np.inf if mine.shape != other.shape else _errors(mine, other).max(initial=0.0))
+    return np.array(found)
+
+
 def _score_errors(ours: Floats, theirs: Floats, probes: Sequence[int]) -> npt.NDArray[np.float64]:
     """How far logits (P, L) of the pairs `probes` are from theirs (N, L), in standard deviations of these: (P,)."""
     spread = np.maximum(theirs.std(0, dtype=np.float64), 1e-3)  # (L,)
@@ -124,7 +135,7 @@ def _some(ids: npt.NDArray[np.int64]) -> str:
 def _stages(pipeline: Pipeline, ids: npt.NDArray[np.int64]) -> Iterator[Stage]:
     """What our reading makes of one text, module by module."""
     session = pipeline.session
-    if session is None:
+    if session is None or pipeline.multi is not None:  # whose layers are parts of the graph
         return
     (states,) = session.run_all(ids[None], (pipeline.output,))  # (1, S, H), or pooled (1, V)
     yield Stage("Transformer", states[0])
@@ -140,6 +151,8 @@ def _stages(pipeline: Pipeline, ids: npt.NDArray[np.int64]) -> Iterator[Stage]:
 def _where(ours: Iterator[Stage], theirs: Sequence[Stage]) -> str:
     """The first module whose output differs, in words."""
     mine = list(ours)
+    if not mine:
+        return "Which module differs is not told of this kind."
     kept = [stage for stage in theirs if stage.name != "Dropout"]
     for number, stage in enumerate(kept):
         if number >= len(mine):

@@ -4,6 +4,7 @@ Each is a torch module around the loaded model: it is the reference, and it is w
 """
 
 import inspect
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from trivec._errors import ModelFormatError
 from trivec._model.derived import SENTENCE_OUTPUT
+from trivec._model.late import TOKEN_VECTORS
 from trivec._model.scores import SCORES
 from trivec_export._checkpoint.weights import read_pickle
 
@@ -187,6 +189,67 @@ class PooledLogits(Head):
         return weights.sum(1)
 
 
+class Projection(nn.Module):
+    """A Dense module of sentence-transformers: activation(x W' + b), and x or its own product beside it."""
+
+    def __init__(self, weights: Mapping[str, Tensor], activation: str, *, residual: bool) -> None:
+        super().__init__()
+        weight = weights["linear.weight"]
+        self.linear = linear(weight, weights.get("linear.bias"))
+        self.activation = _TORCH[activation]()
+        self.residual: nn.Module | None = None
+        if residual:
+            own = weights.get("residual.weight")
+            self.residual = nn.Identity() if own is None else linear(own, None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, S, H) -> (B, S, D) float32."""
+        made: Tensor = self.activation(self.linear(x))
+        return made if self.residual is None else made + self.residual(x)
+
+
+_TORCH: Mapping[str, type[nn.Module]] = {
+    "identity": nn.Identity,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+    "mish": nn.Mish,
+}
+"""By the names of ACTIVATIONS."""
+
+
+class Late(Head):
+    """Late interaction: a vector for each token, (B, S, D), not normalized.
+
+    The layers are part of the graph: they are linear layers as the model's own are, and D is a fraction of H.
+    """
+
+    outputs = (TOKEN_VECTORS,)
+
+    def __init__(self, model: PreTrainedModel, layers: Sequence[Projection]) -> None:
+        super().__init__(model)
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, input_ids: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, S) int64, and the positions (n,) that tokens attend to; None: all -> (B, S, D) float32."""
+        mask = torch.ones_like(input_ids)
+        if seen is not None:
+            mask[:, len(seen) :] = 0
+        states = self.model(input_ids=input_ids, attention_mask=mask, **self.options)[0]  # (B, S, H)
+        made: Tensor = self.layers(states)
+        return made
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return int(self(torch.zeros((1, 1), dtype=torch.int64)).shape[-1])
+
+
 class Hybrid(Head):
     """BGE-M3: hidden states (B, S, H), a weight for each token (B, S), and ColBERT vectors (B, S, D), not normalized.
 
@@ -234,8 +297,8 @@ def read_linear(path: Path, hidden: int, columns: int | None) -> nn.Linear:
     return linear(weight, bias)
 
 
-def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """A linear layer of a weight (N, K) and a bias (N,)."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.load_state_dict({"weight": weight, "bias": bias})
+def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer of a weight (N, K) and a bias (N,), or none."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
     return layer.eval()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import sentence_transformers
 import torch
 import transformers
-from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
+from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.base.modules import Router
 from torch import Tensor, nn
 
@@ -25,6 +25,7 @@ from trivec._model.modules import TransformerSpec
 from trivec._tokens.plan import plan
 from trivec._vectors.arrays import Floats
 from trivec._vectors.heads import HybridVectors
+from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
 from trivec_export._checkpoint.tokenizer import add_special_tokens, settings_of
 from trivec_export._temporary import Swaps, quiet
@@ -63,6 +64,7 @@ class Library:
         *,
         sparse: bool,
         pairs: bool = False,
+        late: bool = False,
         trust_remote_code: bool = False,
         prompt_left_out: bool = False,
         run_in: Path | None = None,
@@ -73,13 +75,16 @@ class Library:
             folder: the checkpoint.
             sparse: whether it is a SparseEncoder.
             pairs: whether it is a CrossEncoder; what is said of texts here is then of pairs, and of vectors, of logits.
+            late: whether it is a MultiVectorEncoder.
             trust_remote_code: run its own code.
             prompt_left_out: leave the prompt out of the pooling, as it does by the name of the repository.
             run_in: where a SparseStaticEmbedding looks for its file; None: in the folder.
         """
         self._folder, self._sparse, self._trusted = folder.resolve(), sparse, trust_remote_code
-        self._pairs = pairs
+        self._pairs, self._late = pairs, late
         self._output = "scores" if pairs else "sentence_embedding"
+        self.marks: Mapping[str, str] = {}
+        """By route, what stands before a prompt there and is no prompt here: a late-interaction model's mark."""
         self._run_in = self._folder if run_in is None else run_in.resolve()
         self._prompt_left_out = prompt_left_out
         self._model: Any = None
@@ -89,7 +94,7 @@ class Library:
 
     @property
     def model(self) -> Any:  # noqa: ANN401 - sentence-transformers has no types that hold
-        """The SentenceTransformer, SparseEncoder or CrossEncoder.
+        """The SentenceTransformer, SparseEncoder, CrossEncoder or MultiVectorEncoder.
 
         Raises:
             ModelFormatError: it cannot be loaded.
@@ -106,6 +111,7 @@ class Library:
 
     def _load(self) -> Any:  # noqa: ANN401
         kind = CrossEncoder if self._pairs else SparseEncoder if self._sparse else SentenceTransformer
+        kind = MultiVectorEncoder if self._late else kind
         with _quiet(), contextlib.chdir(self._run_in):
             try:
                 model = kind(
@@ -142,6 +148,9 @@ class Library:
                 add_special_tokens(tokenizer, settings_of(place, spec.tokenizer_kwargs), place)
                 if self._limit is not None:
                     tokenizer.model_max_length = min(tokenizer.model_max_length, self._limit)
+                    for name in ("query_length", "document_length"):
+                        if getattr(module, name, None) is not None:
+                            setattr(module, name, min(getattr(module, name), self._limit))
 
     def activation(self) -> str:
         """The class of torch.nn by which a CrossEncoder makes scores of logits."""
@@ -157,11 +166,14 @@ class Library:
                 features = self._features(list(texts[start : start + at_once]), task, prompt)
                 ids = features["input_ids"]  # (B, S)
                 mask = features.get("attention_mask", torch.ones_like(ids))  # (B, S)
-                found += [row[kept.bool()].numpy().astype(np.int64) for row, kept in zip(ids, mask, strict=True)]
+                mask = mask.bool() | features.get("query_expansion_positions", torch.zeros_like(ids)).bool()
+                found += [row[kept].numpy().astype(np.int64) for row, kept in zip(ids, mask, strict=True)]
         return found
 
     def vectors(self, texts: Sequence[Any], ids: Ids, task: str | None, prompt: str = "") -> HybridVectors:
-        """What it makes of each text, nothing cut off: dense (N, D), or sparse rows."""
+        """What it makes of each text, nothing cut off: dense (N, D), sparse rows, or vectors of tokens."""
+        if self._late:
+            return HybridVectors(colbert=self._token_vectors(texts, ids, task, prompt))
         width = self.model.get_embedding_dimension() if self._sparse else 1
         most = max(1, _NUMBERS // (width * 64)) if self._sparse else None
         order: list[npt.NDArray[np.intp]] = []
@@ -177,6 +189,20 @@ class Library:
         if not self._sparse:
             return HybridVectors(dense=torch.cat(rows).float().numpy()[back])
         return HybridVectors(sparse=_sparse_rows(rows)[back])
+
+    def _token_vectors(self, texts: Sequence[Any], ids: Ids, task: str | None, prompt: str) -> MultiVectors:
+        """The vectors of each text's tokens that its mask keeps."""
+        found: list[Floats] = [np.zeros((0, 1), dtype=np.float32)] * len(texts)
+        with _quiet(), torch.inference_mode():
+            for chosen in plan([len(row) for row in ids], _TOKENS):
+                made = self._run([texts[i] for i in chosen], task, prompt)
+                kept = made["attention_mask"].bool()  # (B, S)
+                rows = [row[mask] for row, mask in zip(made["token_embeddings"], kept, strict=True)]  # (t, D) each
+                finite = np.array([bool(torch.isfinite(row).all()) for row in rows])
+                check_finite(finite, [texts[i] for i in chosen])
+                for i, row in zip(chosen, rows, strict=True):
+                    found[i] = row.float().numpy()
+        return MultiVectors.from_arrays(found)
 
     def stages(self, text: str, task: str | None) -> list[Stage]:
         """What each module makes of one text, in order."""
@@ -208,6 +234,7 @@ class Library:
 
     def _features(self, texts: list[Any], task: str | None, prompt: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401
         """Texts as the first module takes them."""
+        prompt = self.marks.get(task or "", "") + prompt
         features: dict[str, Any] = self.model.preprocess(texts, prompt=prompt or None, task=task, **options)
         return features
 

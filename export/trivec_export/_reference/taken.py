@@ -70,7 +70,7 @@ def take_reference(
     head: Head,
     encoder: EncoderSpec,
     routes: Mapping[str, Route],
-    texts: Tokenized,
+    read: Mapping[str, Tokenized],
     arrays: Mapping[str, Floats],
     prompts: Mapping[str, str],
 ) -> Reference:
@@ -82,7 +82,7 @@ def take_reference(
         head: our reading of the checkpoint.
         encoder: its tokens.
         routes: those of the checkpoint that differ.
-        texts: with their ids.
+        read: texts with their ids, by route.
         arrays: weights of the steps after pooling.
         prompts: of the checkpoint, by name.
 
@@ -90,10 +90,11 @@ def take_reference(
         GateError: ids or vectors of our reading are not those of sentence-transformers.
         NonFiniteError: torch itself gives NaN or infinity.
     """
-    listed = [text.text for text in texts.texts]
     made: dict[str, HybridVectors] = {}
     prompted: list[Prompted] = []
     for key, route in routes.items():
+        texts = read[key]
+        listed = [text.text for text in texts.texts]
         pipeline = pipeline_of(encoder, TorchSession(head), head.outputs[0], route, arrays)
         # BGE-M3's other two heads are our own reading in any case
         several = route.gives_dense and (route.sparse is not None or route.multi is not None)

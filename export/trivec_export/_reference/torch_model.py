@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +44,7 @@ def load(
     task: str = FEATURES,
     model_kwargs: Mapping[str, Any] | None = None,
     config_kwargs: Mapping[str, Any] | None = None,
+    read_elsewhere: Collection[str] = (),
 ) -> Loaded:
     """Load the encoder of a checkpoint: float32, eval mode, eager attention.
 
@@ -62,6 +63,7 @@ def load(
             a text tower.
         model_kwargs: the checkpoint's own arguments of the model's from_pretrained.
         config_kwargs: the same of the config's.
+        read_elsewhere: names of weights that are no part of the model, and that the caller reads.
 
     Raises:
         ModelNotFoundError: there is no config or no weights.
@@ -101,7 +103,8 @@ def load(
         model = whole.get_encoder() if whole.config.is_encoder_decoder else whole
         check_missing(whole, model, info["missing_keys"], str(folder), task)
         cut = "num_hidden_layers" in (config_kwargs or {})
-        return Loaded(model, left_out(whole, model, info["unexpected_keys"], str(folder), cut=cut))
+        unexpected = set(info["unexpected_keys"]) - set(read_elsewhere)
+        return Loaded(model, left_out(whole, model, unexpected, str(folder), cut=cut))
 
 
 def _config(folder: str | Path, arguments: Mapping[str, Any]) -> PretrainedConfig:

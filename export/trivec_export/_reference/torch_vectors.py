@@ -11,13 +11,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from trivec._encoders.pipeline import Pipeline
-from trivec._engine.row_feeds import feed
+from trivec._engine.row_feeds import SEEN, feed
 from trivec._model.manifest import ROWS
 from trivec._pooling.heads import Selection, Wanted
 from trivec._tokens.batch import Batch
 from trivec._tokens.plan import plan
 from trivec._vectors.heads import Collector, HybridVectors
-from trivec_export._reference.heads import Head
+from trivec_export._reference.heads import Head, Late
 
 _TOKENS = 4096  # a torch run holds up to so many
 _NUMBERS = 1 << 25  # logits that a torch run makes: 128 MB
@@ -66,7 +66,8 @@ class TorchSession:
         self, ids: npt.NDArray[np.int64], outputs: Sequence[str], second: npt.NDArray[np.int64] | None = None
     ) -> list[npt.NDArray[np.float32]]:
         """Rows of equal length (B, S) to some of the head's outputs, float32; `second` as of the runtime's session."""
-        given = (torch.from_numpy(np.ascontiguousarray(feed(name, ids, second))) for name in self._head.inputs)
+        names = (*self._head.inputs, *([SEEN] if second is not None and isinstance(self._head, Late) else []))
+        given = (torch.from_numpy(np.ascontiguousarray(feed(name, ids, second))) for name in names)
         with torch.no_grad():
             made = self._head(*given)
         made = made if isinstance(made, tuple) else (made,)
@@ -79,7 +80,7 @@ def vectors(
 ) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
     """What a pipeline over torch says of each text, and whether all of it is finite (N,); every text has a token.
 
-    Of pairs `second` (N,) has where their token types change.
+    `second` (N,) has where the second part of each starts: see `Tokens`.
     """
     heads = (pipeline.sparse, pipeline.multi, pipeline.score)
     wanted = Wanted(
@@ -91,7 +92,8 @@ def vectors(
     collector = Collector(len(ids))
     width = 1 if pipeline.sparse is None or pipeline.sparse.kind != "splade" else pipeline.sparse.dim
     most = max(1, _NUMBERS // (width * 64))  # logits of 64 tokens a row; longer texts come one at a time anyway
-    for rows in plan([len(row) for row in ids], min(_TOKENS, max(1, _NUMBERS // width)), most):
+    kinds = None if pipeline.multi is None else second
+    for rows in plan([len(row) for row in ids], min(_TOKENS, max(1, _NUMBERS // width)), most, kinds):
         batch = np.stack([ids[row] for row in rows])  # (B, S)
         types = None if second is None else second[rows]
         collector.add(rows, *pipeline.represent(dataclasses.replace(Batch.of_rows(batch), second=types), wanted))

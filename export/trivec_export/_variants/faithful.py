@@ -24,11 +24,13 @@ def is_faithful(graph: onnx.ModelProto, *, part: Draft, arrays: Mapping[str, Flo
         precision: whose bounds count.
     """
     session = GraphSession(graph)
-    kinds, bounds = [text.kind for text in part.verification.texts], bounds_of(precision)
+    bounds = bounds_of(precision)
     for name, reference in part.reference.items():
         pipeline = pipeline_of(part.encoder, session, graph.graph.output[0].name, part.routes[name], arrays)
-        found, _ = vectors(pipeline, part.verification.ids, part.verification.second)
-        heads = figures_by_head(found, [found], 1, reference, kinds, scores=part.verification.is_pairs)
+        texts = part.verification[name]
+        found, _ = vectors(pipeline, texts.ids, texts.second)
+        kinds = [text.kind for text in texts.texts]
+        heads = figures_by_head(found, [found], 1, reference, kinds, scores=texts.is_pairs)
         if any(missed(figures, bounds[head]) for head, figures in heads.items()):
             return False
     return True

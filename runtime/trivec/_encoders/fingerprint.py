@@ -3,12 +3,16 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 
 from trivec._encoders.pipeline import Pipeline
+from trivec._model.manifest import Multi
 from trivec._vectors.arrays import Floats
+
+_LATER = ("prefix_ids", "expansion", "dropped_ids")
+"""Fields of a multi-vector head that came with late interaction."""
 
 
 def fingerprint(
@@ -58,7 +62,7 @@ def heads_fingerprint(
         **_common(pipeline, variant, digest),
         "arrays": {k: _sha256(v) for k, v in pipeline.arrays.items() if not k.endswith("ranges")},
         "sparse": None if pipeline.sparse is None else asdict(pipeline.sparse),
-        "multi": None if pipeline.multi is None else asdict(pipeline.multi),
+        "multi": None if pipeline.multi is None else _multi(pipeline.multi),
         "prompt": prompt,
         **settings,
     }
@@ -91,6 +95,12 @@ def _common(pipeline: Pipeline, variant: str, digest: Callable[[str], str]) -> d
         "pooling": None if pipeline.pooling is None else asdict(pipeline.pooling),
         "steps": [asdict(step) for step in pipeline.steps],
     }
+
+
+def _multi(head: Multi) -> dict[str, object]:
+    """The head as the first format had it, and of what came later what it uses: older fingerprints hold."""
+    later = {field.name: field.default for field in fields(Multi) if field.name in _LATER}
+    return {key: value for key, value in asdict(head).items() if later.get(key, ...) != getattr(head, key)}
 
 
 def _hash(ingredients: Mapping[str, object]) -> str:

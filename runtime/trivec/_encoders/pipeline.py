@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from trivec._engine.graph_session import GraphSession
 from trivec._engine.mixed_feeds import POOLED, run_mixed
+from trivec._engine.row_feeds import SEEN
 from trivec._errors import InputError, ModelFormatError
 from trivec._model.manifest import ROWS, EncoderSpec, Multi, Pooling, Score, Sparse, Step
 from trivec._pooling.dense import apply_steps, pool_weights
@@ -83,7 +84,7 @@ class Pipeline:
                 finite.append(finite_texts(made[head.output], batch.offsets if head.kind == "lexical" else None))
             terms = term_weights(head, batch, made.get(head.output), self.arrays.get(head.array), wanted.sparse)
         if tokens is not None:
-            several = token_vectors(tokens, batch, made[tokens.output])
+            several = token_vectors(tokens, batch, made[tokens.output], wanted.width)
             finite.append(finite_texts(several.vectors, several.offsets))
         if len(finite) == 1:
             return HybridVectors(dense, terms, several), finite[0]
@@ -101,6 +102,7 @@ class Pipeline:
             budget: tokens of all runs that are under way.
         """
         session, lengths = self.session, tokens.lengths
+        parts = tokens.second if session is not None and SEEN in session.inputs else None
         most = None  # rows of a run
         if wanted.sparse is not None and self.sparse is not None and self.sparse.kind == "splade":
             most = max(1, _ROW_NUMBERS // self.sparse.dim)
@@ -111,12 +113,12 @@ class Pipeline:
         budget = session.budget.of(budget * _ON_CUDA if session.device.kind == "cuda" else budget)
         if session.lanes > 1:
             share = min(budget, int(lengths.sum())) // session.lanes  # tokens
-            batches = plan(lengths, min(budget, max(_LANE, share)), most)
+            batches = plan(lengths, min(budget, max(_LANE, share)), most, parts)
             if len(batches) >= session.lanes:
                 results = session.side_by_side(lambda narrow, rows: run(replace(self, session=narrow), rows), batches)
                 return zip(batches, results, strict=True)
         if session.layout == ROWS:
-            batches = plan(lengths, budget, most)
+            batches = plan(lengths, budget, most, parts)
         else:
             batches = plan_mixed(lengths, budget, most, session.layout, self.encoder.max_positions)
         if session.ahead > 1 and len(batches) > 1:
@@ -161,7 +163,7 @@ class Pipeline:
         return HybridVectors(
             dense,
             SparseVectors.empty(count, self.sparse.dim) if wanted.sparse is not None and self.sparse else None,
-            MultiVectors.empty(count, tokens.dim) if tokens is not None else None,
+            MultiVectors.empty(count, wanted.width or tokens.dim) if tokens is not None else None,
         )
 
     def _outputs(
@@ -192,7 +194,7 @@ class Pipeline:
             made = run_mixed(session, batch, wanted, weights, self.encoder.max_positions)
         else:
             ids = batch.rows()  # (B, S)
-            arrays = session.run_all(ids, tuple(wanted))
+            arrays = session.run_all(ids, tuple(wanted), batch.second)
             made = {
                 name: _by_row(name, array, ids, by_token)
                 for (name, by_token), array in zip(wanted.items(), arrays, strict=True)

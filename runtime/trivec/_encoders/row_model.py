@@ -243,7 +243,8 @@ class RowModel(SentenceTransformersNames, Generic[V]):
         if not count:
             return
         if call.on_overflow == "error":
-            first, most = int(np.flatnonzero(truncated)[0]), call.max_length or self.max_seq_length
+            first = int(np.flatnonzero(truncated)[0])
+            most = call.max_length or self.route(call.route).tokenizer.max_seq_length
             raise TruncationError(
                 f"{count} of {len(truncated)} {self._item}s are longer than {most} tokens, the first at "
                 f"index {first}. Shorten them, raise max_seq_length, or pass on_overflow='truncate'."

@@ -145,7 +145,8 @@ class TextEncoder(RowModel[V]):
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, value: object) -> None:
-        self._similarity_fn_name = self.manifest.similarity if value is None else similarity_name(value)
+        known = FAMILIES[self.manifest.family].similarities
+        self._similarity_fn_name = self.manifest.similarity if value is None else similarity_name(value, known)
 
     def similarity(self, embeddings1: Vectors, embeddings2: Vectors) -> Any:  # noqa: ANN401
         """Each vector against each, by `similarity_fn_name`: `cos_sim` of `trivec.util`, or its like.

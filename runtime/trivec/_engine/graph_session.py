@@ -124,7 +124,7 @@ class GraphSession(ABC):
     ) -> list[Floats]:
         """Run rows of equal length (B, S), to several outputs; what only other outputs need is not computed.
 
-        Of pairs `second` (B,) says where the tokens of type 1 start, for a graph that reads token types.
+        `second` (B,) says where a row's second part starts, for a graph that reads token types, or what is seen.
 
         Where memory runs out, the rows run in two, and this session's runs are smaller from then on.
 

@@ -11,8 +11,10 @@ from trivec._errors import ModelFormatError
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+SEEN = "seen"
+"""The input (n,) of our own graphs that has the positions which tokens attend to; of others nobody takes note."""
 # What a text graph may ask for beside input_ids; a row has no padding and one segment.
-_EXTRA_INPUTS = ("attention_mask", "token_type_ids", "position_ids")
+_EXTRA_INPUTS = ("attention_mask", "token_type_ids", "position_ids", SEEN)
 
 
 def check_inputs(inputs: Sequence[str], graph: Path) -> None:
@@ -32,9 +34,15 @@ def check_inputs(inputs: Sequence[str], graph: Path) -> None:
 
 
 def feed(name: str, ids: Ids, second: Ids | None = None) -> Ids:
-    """One graph input (B, S) for rows without padding; `second` (B,): where the tokens of type 1 start in each."""
+    """One graph input (B, S) for rows without padding; `second` (B,): where the second part of each starts.
+
+    That is its tokens of type 1, or those that nobody attends to, where it is one and the same for all rows; the input
+    `seen` is (n,).
+    """
     if name == "input_ids":
         return ids
+    if name == SEEN:
+        return np.arange(ids.shape[1] if second is None else int(second[0]), dtype=np.int64)
     if name == "position_ids":
         return np.broadcast_to(np.arange(ids.shape[1], dtype=np.int64), ids.shape).copy()
     if name == "token_type_ids" and second is not None:

@@ -13,7 +13,14 @@ from trivec._engine.openvino_session import check_bf16
 from trivec._engine.session import check_available
 from trivec._errors import InputError, MissingExtraError, ModelNotFoundError, ProviderError
 from trivec._model.families import FAMILIES
-from trivec._model.manifest import LOADED_PRECISIONS, POOLING_MODES, EncoderSpec, Manifest, similarity_name
+from trivec._model.manifest import (
+    EVERY_SIMILARITY,
+    LOADED_PRECISIONS,
+    POOLING_MODES,
+    EncoderSpec,
+    Manifest,
+    similarity_name,
+)
 from trivec._system.threads import Threads, available_threads, bounded
 
 logger = logging.getLogger("trivec")
@@ -60,7 +67,7 @@ def check_arguments(precision: str, threads: int | None, similarity: object, lay
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a positive integer or None, got {threads!r}.")
     if similarity is not None:
-        similarity_name(similarity)
+        similarity_name(similarity, EVERY_SIMILARITY)
     if pooling is not None and pooling not in POOLING_MODES:
         raise InputError(f"pooling {pooling!r} is not one of {', '.join(POOLING_MODES)}.")
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-Kind = Literal["dense", "sparse", "hybrid", "static", "reranker"]
+Kind = Literal["dense", "sparse", "hybrid", "late", "static", "reranker"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Engine = Literal["auto", "onnxruntime", "openvino"]
 

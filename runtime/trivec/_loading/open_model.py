@@ -13,6 +13,7 @@ from trivec._encoders.row_model import RowModel
 from trivec._engine.devices import BF16, OPENVINO, Device, IdleProviderError
 from trivec._engine.graph_session import GraphSession
 from trivec._engine.openvino_session import OpenVinoSession, has_bf16
+from trivec._engine.row_feeds import SEEN
 from trivec._engine.session import Session, available_devices
 from trivec._errors import InputError, ModelFormatError, ProviderError
 from trivec._loading.choice import (
@@ -46,6 +47,7 @@ from trivec._model.scores import choose_scores
 from trivec._model.source import Source
 from trivec._model.static_model import STATIC
 from trivec._system.threads import Threads
+from trivec._tokens.late_tokenizer import LateTokenizer, late_encoder
 from trivec._tokens.pair_tokenizer import PairTokenizer
 from trivec._tokens.tokenizer import TextTokenizer
 from trivec._vectors.arrays import Floats
@@ -189,7 +191,8 @@ def _open(source: Source, manifest: Manifest, device: Device, precision: str, op
         "%s is opened from %s, %d threads", source.name, [str(file.path) for file in files.values()], threads.count
     )
     stored = read_arrays(files[manifest.arrays.path].path, known_shapes(manifest)) if manifest.arrays else {}
-    opened: dict[str, tuple[EncoderSpec, TextTokenizer, GraphSession | None]] = {}
+    opened: dict[str, tuple[EncoderSpec, GraphSession | None]] = {}
+    tokenizers: dict[tuple[str, str], TextTokenizer] = {}
     pipelines = {}
     for name, route in manifest.routes.items():
         if route.encoder not in opened:
@@ -199,14 +202,17 @@ def _open(source: Source, manifest: Manifest, device: Device, precision: str, op
             session = _session(graph, layout, device, precision, threads, options) if graph else None
             if session is not None and session.tokens is not None:
                 encoder = _limited(encoder, session.tokens)
-            tokenizer = _tokenizer(files[encoder.tokenizer.path].path, encoder, route, session)
-            opened[route.encoder] = (encoder, tokenizer, session)
+            opened[route.encoder] = (encoder, session)
+        encoder, session = opened[route.encoder]
+        reader = route.encoder, name if route.interacts_late else ""  # whose sides read by rules of their own
+        if reader not in tokenizers:
+            tokenizers[reader] = _tokenizer(files[encoder.tokenizer.path].path, encoder, route, session)
         arrays = stored if manifest.dim else read_step_arrays(source, route.steps)
-        pipelines[name] = _pipeline(manifest, route, *opened[route.encoder], arrays, precision)
+        pipelines[name] = _pipeline(manifest, route, encoder, tokenizers[reader], session, arrays, precision)
         width = _width(source.name, pipelines[name])
         if manifest.dim and width != manifest.dim:
             raise ModelFormatError(f"{source.name}: route {name} gives {width} numbers, not {manifest.dim}.")
-    mixed = any(session is not None and session.layout != ROWS for _, _, session in opened.values())
+    mixed = any(session is not None and session.layout != ROWS for _, session in opened.values())
     layout = "mixed" if mixed else "rows"
     return _class_of(manifest.family)(manifest, pipelines, options.opened(source, precision, layout, files))
 
@@ -231,7 +237,9 @@ def _session(
 
 
 def _tokenizer(path: Path, encoder: EncoderSpec, route: Route, session: GraphSession | None) -> TextTokenizer:
-    """Of texts, or of pairs where these are scored."""
+    """Of texts, of one side of a late interaction, or of pairs where these are scored."""
+    if route.interacts_late and route.multi is not None:
+        return LateTokenizer(path, late_encoder(encoder, route), route.multi)
     if route.score is None:
         return TextTokenizer(path, encoder)
     return PairTokenizer(path, encoder, types=session is not None and "token_type_ids" in session.inputs)
@@ -249,6 +257,9 @@ def _width(name: str, pipeline: Pipeline) -> int:
         stated = None if pipeline.session is None else pipeline.session.outputs.get(pipeline.score.output)
         return len(pipeline.score.labels) if stated is None else stated
     head = pipeline.sparse
+    if pipeline.multi is not None and pipeline.pooling is None and head is None:
+        stated = None if pipeline.session is None else pipeline.session.outputs.get(pipeline.multi.output)
+        return pipeline.multi.dim if stated is None else stated
     if head is None or head.kind == "lexical":
         try:
             return pipeline.dim
@@ -289,6 +300,10 @@ def _pipeline(
         return Pipeline(encoder, tokenizer, None, "", None, (), arrays, route.sparse)
     if route.score is not None:
         return _scoring(manifest, route.score, encoder, tokenizer, session)
+    if route.interacts_late and route.multi is not None:
+        return Pipeline(encoder, tokenizer, session, route.multi.output, None, (), arrays, multi=route.multi)
+    if SEEN in session.inputs:
+        raise ModelFormatError(f"the graph has the input {SEEN!r}, which is of late interaction alone.")
     said = str(manifest.source.get("pooling", ""))
     output = encoder.variants[precision].output or choose_output(
         tuple(session.outputs), has_modules=bool(manifest.source.get("has_modules")) or said == BY_ARGUMENT

@@ -13,9 +13,11 @@ from typing import Any, cast
 from trivec._errors import ModelFormatError
 from trivec._model.families import FAMILIES
 from trivec._model.json_files import join, read_list, read_object
+from trivec._model.late import MULTI_VECTOR, PYLATE, STANFORD, LateSpec, library_classes, read_late
 from trivec._model.manifest import SIMILARITIES, Multi, Pooling, Route, Score, Sparse, Step
 from trivec._model.modules import (
     CLASSIFY,
+    FEATURES,
     FILL_MASK,
     GENERATE,
     TEXT_FEATURES,
@@ -27,7 +29,17 @@ from trivec._model.modules import (
     read_transformer,
 )
 from trivec._model.scores import SCORES, activation, labels
-from trivec._model.settings import LOGIT_SCORE, MODEL, RERANKER, SPARSE_TABLE, SPLADE_POOLING, check_settings
+from trivec._model.settings import (
+    LATE_TRANSFORMER,
+    LOGIT_SCORE,
+    MODEL,
+    RERANKER,
+    SPARSE_TABLE,
+    SPLADE_POOLING,
+    check_settings,
+)
+from trivec._model.settings import MULTI_VECTOR as LATE_MODEL
+from trivec._model.settings import PYLATE as PYLATE_MODEL
 from trivec._model.source import Source
 from trivec._model.static_model import refuse_static
 
@@ -41,8 +53,16 @@ _INSTRUCTOR = "hkunlp/instructor-"
 """These models leave the prompt out of the pooling, which their 1_Pooling/config.json is too old to say:
 sentence-transformers knows them by name (`SentenceTransformer.__init__`)."""
 CROSS_ENCODER = "CrossEncoder"
-_KINDS = {"SentenceTransformer": "auto", "SparseEncoder": "splade", CROSS_ENCODER: "rerank"}
-"""The classes of sentence-transformers that a checkpoint may be saved from, and the families that they are."""
+_KINDS = {
+    "SentenceTransformer": "auto",
+    "SparseEncoder": "splade",
+    CROSS_ENCODER: "rerank",
+    MULTI_VECTOR: "late",
+    PYLATE: "late",
+}
+"""The classes of sentence-transformers, and PyLate's, that a checkpoint may be saved from, and their families."""
+_KNOWN = {CROSS_ENCODER: RERANKER, MULTI_VECTOR: LATE_MODEL, PYLATE: PYLATE_MODEL}
+"""The settings of each in config_sentence_transformers.json; of any other, MODEL."""
 _NAME = re.compile(r"[\w-][\w .-]{0,99}")
 
 
@@ -74,6 +94,8 @@ class Checkpoint:
     tables: Mapping[str, TableSpec] = field(default_factory=dict)
     assumes_pooling: bool = False
     """Whether no file says how token embeddings are pooled, so that it is sentence-transformers' rule for these."""
+    late: LateSpec | None = None
+    """Of a late-interaction model: how its vectors of tokens are made."""
 
 
 def read_checkpoint(
@@ -85,7 +107,8 @@ def read_checkpoint(
         source: the checkpoint.
         family: "auto" goes by the files: BGE-M3's sparse_linear.pt and colbert_linear.pt, then modules.json, then the
             architecture: a token classifier of the gte kind is mGTE, a masked language model SPLADE, anything else
-            dense with mean pooling (last token for a causal model). A model that classifies sequences is a reranker.
+            dense with mean pooling (last token for a causal model). A model that classifies sequences is a reranker,
+            one of ColBERT's layouts a late-interaction model.
         name: of the repository on the Hub, where the source is a folder with its files; None: the source's own.
         own_code: see `read_modules`.
 
@@ -99,10 +122,12 @@ def read_checkpoint(
     kind = settings.get("model_type", "SentenceTransformer")
     if kind not in _KINDS:
         raise ModelFormatError(f"{source.name} is a {kind} checkpoint; trivec handles those of {', '.join(_KINDS)}.")
-    check_settings(source, _SETTINGS, settings, RERANKER if kind == CROSS_ENCODER else MODEL)
+    check_settings(source, _SETTINGS, settings, _KNOWN.get(kind, MODEL))
     family, why = _family(source, family, _KINDS[kind], modules=bool(modules))
     if family == "rerank":
         return _reranker(source, modules, settings if modules else {}, why)
+    if family == "late":
+        return _late(source, modules, settings, why)
     if modules:
         found = _with_modules(source, read_modules(source, modules, own_code=own_code), family)
     else:
@@ -153,7 +178,7 @@ def _family(source: Source, asked: str, stated: str, *, modules: bool) -> tuple[
             kind = next(name for name, family in _KINDS.items() if family == stated)
             raise ModelFormatError(f"{source.name} is a {kind} checkpoint, not {asked!r}. Use: --family {stated}")
         return asked, "as asked"
-    if stated == "rerank":
+    if stated in ("rerank", "late"):
         return stated, f"by {_SETTINGS}"
     heads = [name for name in HEADS if source.file(name) is not None]
     if heads:  # where one is missing, the export says so
@@ -166,6 +191,8 @@ def _family(source: Source, asked: str, stated: str, *, modules: bool) -> tuple[
         return stated, f"by {_SETTINGS}"
     if modules:
         return "dense", "by modules.json"
+    if STANFORD in architectures:
+        return "late", f"for its architecture is {STANFORD}"
     if is_classifier(config):
         return "rerank", f"for {architectures[0]} scores pairs"
     if architectures[0].endswith("ForMaskedLM"):
@@ -236,6 +263,33 @@ def _yes_no(source: Source, folder: str) -> tuple[int, int | None]:
 
 def _is_token(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _late(source: Source, listed: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], why: str) -> Checkpoint:
+    """A late-interaction model: sentence-transformers 6's, PyLate's, or Stanford's folder."""
+    modules = read_modules(source, library_classes(listed))
+    found = read_late(source, settings, modules)
+    folder = modules[0].path if modules else ""
+    transformer = read_transformer(source, folder, has_modules=bool(modules), allowed=LATE_TRANSFORMER)
+    if transformer.task != FEATURES or transformer.message is not None:
+        what = "a chat template" if transformer.message is not None else transformer.task
+        raise ModelFormatError(
+            f"{source.name}: its texts go through {what}; of late-interaction models trivec runs plain text encoders. "
+            "Use sentence-transformers for this model."
+        )
+    similarity = str(settings.get("similarity_fn_name")).lower()
+    return Checkpoint(
+        {"main": transformer},
+        found.routes,
+        "document",
+        {"query": "", "document": ""} | {name: text or "" for name, text in found.prompts.items()},
+        settings.get("default_prompt_name"),
+        similarity if similarity in FAMILIES["late"].similarities else FAMILIES["late"].similarity,
+        has_modules=bool(modules),
+        family="late",
+        why=why,
+        late=found.spec,
+    )
 
 
 def _bare(source: Source, family: str) -> Checkpoint:

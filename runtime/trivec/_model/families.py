@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from trivec._model.manifest import LATE_SIMILARITIES, SIMILARITIES
 from trivec._vectors.heads import Head
 
 
@@ -15,6 +16,8 @@ class Family(NamedTuple):
     """What a route may give of a text ("colbert" where its manifest has such a head), or "score" of a pair of texts."""
     similarity: str = "cosine"
     """Where the checkpoint names none."""
+    similarities: tuple[str, ...] = SIMILARITIES
+    """Those that its vectors can be compared by."""
     exported: bool = True
     """Whether `trivec export` makes model folders of it, with a manifest that names it."""
 
@@ -24,6 +27,7 @@ FAMILIES: Mapping[str, Family] = {
     "splade": Family("sparse:SparseEncoder", ("sparse",), "dot"),
     "bge-m3": Family("hybrid:HybridEncoder", ("dense", "sparse", "colbert")),
     "mgte": Family("hybrid:HybridEncoder", ("dense", "sparse", "colbert")),
+    "late": Family("late:LateEncoder", ("colbert",), "maxsim", LATE_SIMILARITIES),
     "rerank": Family("reranker:Reranker", ("score",)),
     "static": Family("static:StaticEncoder", ("dense",), exported=False),
 }

@@ -24,6 +24,10 @@ ROWS, PACKED, PADDED = "rows", "packed", "padded"
 """What a graph reads: texts of one length, texts end to end, texts of any lengths padded."""
 LAYOUTS = (ROWS, PACKED, PADDED)
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+LATE_SIMILARITIES = ("maxsim", "meanmaxsim")
+"""Of texts with a vector for each token: the sum, or mean, over the query's vectors of the largest dot product with one
+of the document's (Khattab & Zaharia 2020, equation 3)."""
+EVERY_SIMILARITY = (*SIMILARITIES, *LATE_SIMILARITIES)
 ACTIVATIONS = ("identity", "tanh", "relu", "gelu", "sigmoid", "silu", "leaky_relu", "elu", "softplus", "mish")
 STEPS = ("dense", "layer_norm", "normalize")
 SPARSE_KINDS = ("splade", "table", "lexical")
@@ -139,6 +143,20 @@ class Sparse:
 
 
 @dataclass(frozen=True)
+class Expansion:
+    """What queries are filled up with (ColBERT's query augmentation, Khattab & Zaharia 2020, section 3.2)."""
+
+    token_id: int
+    """Put behind a query, again and again."""
+    length: int
+    """Tokens that a query then has at least, special ones included."""
+    attended: bool = False
+    """Whether the query's tokens see those behind it. Where not, nobody does; each of them sees the query."""
+    exact: bool = True
+    """Whether longer queries are cut to this length."""
+
+
+@dataclass(frozen=True)
 class Multi:
     """How a route comes to one vector a token (ColBERT)."""
 
@@ -148,6 +166,12 @@ class Multi:
     skip: int = 1
     """Leading tokens without a vector."""
     normalize: bool = True
+    prefix_ids: tuple[int, ...] = ()
+    """What stands before every text, behind its first special tokens: the mark of a query, or of a document."""
+    expansion: Expansion | None = None
+    """What texts are filled up with; None: with nothing."""
+    dropped_ids: tuple[int, ...] = ()
+    """Tokens without a vector, such as punctuation."""
 
 
 @dataclass(frozen=True)
@@ -173,11 +197,18 @@ class Route:
     sparse: Sparse | None = None
     multi: Multi | None = None
     score: Score | None = None
+    max_seq_length: int | None = None
+    """Tokens a text is cut to, what stands before it included; None: the encoder's."""
 
     @property
     def gives_dense(self) -> bool:
         """Whether it has one dense vector a text."""
         return self.pooling is not None or (self.sparse is None and self.multi is None and self.score is None)
+
+    @property
+    def interacts_late(self) -> bool:
+        """Whether vectors of tokens are all that it gives."""
+        return self.multi is not None and self.pooling is None and self.sparse is None
 
 
 @dataclass(frozen=True)
@@ -250,13 +281,13 @@ class Manifest:
         return [p for p in LOADED_PRECISIONS if graphs and all(p in encoder.variants for encoder in graphs)]
 
 
-def similarity_name(value: object) -> str:
+def similarity_name(value: object, known: tuple[str, ...] = SIMILARITIES) -> str:
     """The name of a similarity, of which sentence-transformers' SimilarityFunction is another form.
 
     Raises:
         InputError: it is none.
     """
     name = getattr(value, "value", value)
-    if name not in SIMILARITIES:
-        raise InputError(f"similarity_fn_name {name!r} is not one of {', '.join(SIMILARITIES)}.")
+    if name not in known:
+        raise InputError(f"similarity_fn_name {name!r} is not one of {', '.join(known)}.")
     return str(name)

@@ -20,12 +20,12 @@ from trivec._model.manifest import (
     LAYOUTS,
     POOLING_MODES,
     PRECISIONS,
-    SIMILARITIES,
     SPARSE_ACTIVATIONS,
     SPARSE_KINDS,
     STEPS,
     EncoderSpec,
     Manifest,
+    Multi,
     Route,
     Variant,
 )
@@ -34,6 +34,7 @@ _BEYOND = 1 << 63  # no count, size or id; and neither numpy nor the libraries t
 _MOST_ENCODERS = 16  # each is a session and a tokenizer of its own, whatever its files are
 _MOST_SHARING = 4  # encoders with one graph: other lengths of text
 _MOST_ROUTES = 256
+_LONGEST_EXPANSION = 1 << 13  # published models have up to 256
 _MOST_NUMBERS = 1 << 24  # of a vector, or terms of a row: products of rows take a table of that length
 
 
@@ -142,6 +143,16 @@ def _check_heads(manifest: Manifest, name: str, route: Route, require: Callable[
             bool(multi.output) and 0 < multi.dim <= _MOST_NUMBERS and multi.skip >= 0,
             f"routes.{name}.multi is out of range.",
         )
+        _check_texts_of_tokens(name, multi, require)
+
+
+def _check_texts_of_tokens(name: str, multi: Multi, require: Callable[[bool, str], None]) -> None:
+    """What stands before a text, and behind it, are ids, and few of them."""
+    expansion = multi.expansion
+    ids = (*multi.prefix_ids, *multi.dropped_ids, *([] if expansion is None else [expansion.token_id]))
+    require(all(i >= 0 for i in ids), f"routes.{name}.multi has ids below 0.")
+    fits = expansion is None or len(multi.prefix_ids) < expansion.length <= _LONGEST_EXPANSION
+    require(fits, f"routes.{name}.multi.expansion.length must be up to {_LONGEST_EXPANSION:,}.")
 
 
 def _check_score(manifest: Manifest, name: str, route: Route, require: Callable[[bool, str], None]) -> None:
@@ -203,9 +214,6 @@ def _check(manifest: Manifest, where: str) -> None:
         f"default_prompt_name {manifest.default_prompt_name!r} is none of the prompts {sorted(manifest.prompts)}.",
     )
     require(
-        manifest.similarity in SIMILARITIES, f"similarity {manifest.similarity!r} is none of {', '.join(SIMILARITIES)}."
-    )
-    require(
         manifest.truncate_dim is None or 1 <= manifest.truncate_dim <= (manifest.dim or 0),
         f"truncate_dim must be between 1 and dim, got {manifest.truncate_dim}.",
     )
@@ -215,11 +223,17 @@ def _check(manifest: Manifest, where: str) -> None:
         "Type: "
         "pip install -U trivec",
     )
+    known = FAMILIES[manifest.family].similarities
+    require(manifest.similarity in known, f"similarity {manifest.similarity!r} is none of {', '.join(known)}.")
     require(
         manifest.max_active_dims is None or manifest.max_active_dims >= 1,
         f"max_active_dims must be at least 1 or null, got {manifest.max_active_dims}.",
     )
     for name, route in manifest.routes.items():
+        require(
+            route.max_seq_length is None or route.max_seq_length > 0,
+            f"routes.{name}.max_seq_length must be positive or null, got {route.max_seq_length}.",
+        )
         _check_heads(manifest, name, route, require)
         require(route.pooling is None or bool(route.pooling.modes), f"routes.{name}.pooling.modes is empty.")
         require(route.encoder in manifest.encoders, f"routes.{name}.encoder {route.encoder!r} is not in encoders.")

@@ -184,9 +184,11 @@ def dense_route(source: Source, encoder: str, chain: Sequence[Module], *, tower:
     return Route(encoder, read_pooling(source, chain[1].path), read_steps(source, chain[2:]))
 
 
-def read_steps(source: Source, modules: Sequence[Module]) -> tuple[Step, ...]:
-    """What follows one vector a text: Dense, LayerNorm and Normalize in any order."""
-    steps = [_step(source, module) for module in modules]
+def read_steps(
+    source: Source, modules: Sequence[Module], allowed: Mapping[str, known.Known] = known.STEPS
+) -> tuple[Step, ...]:
+    """What follows the vectors: Dense, LayerNorm and Normalize in any order; `allowed` has the settings of each."""
+    steps = [_step(source, module, allowed) for module in modules]
     return tuple(step for step in steps if step is not None)
 
 
@@ -212,11 +214,11 @@ def read_pooling(source: Source, folder: str) -> Pooling:
     return Pooling(tuple(modes), bool(config.get("include_prompt", True)))
 
 
-def _step(source: Source, module: Module) -> Step | None:
+def _step(source: Source, module: Module, allowed: Mapping[str, known.Known]) -> Step | None:
     path = join(module.path, "config.json")
     config = read_object(source, path)
-    if module.kind in known.STEPS:
-        check_settings(source, path, config, known.STEPS[module.kind])
+    if module.kind in allowed:
+        check_settings(source, path, config, allowed[module.kind])
     if module.kind == "Dropout":
         return None  # the identity when encoding
     if module.kind == "Normalize":
@@ -237,13 +239,15 @@ def _step(source: Source, module: Module) -> Step | None:
     )
 
 
-def read_transformer(source: Source, folder: str, *, has_modules: bool) -> TransformerSpec:
+def read_transformer(
+    source: Source, folder: str, *, has_modules: bool, allowed: known.Known = known.TRANSFORMER
+) -> TransformerSpec:
     """What a Transformer module's files say; without modules.json, what transformers' own say."""
     settings: Mapping[str, Any] = {}
     for name in _TRANSFORMER_CONFIGS if has_modules else ():
         settings = read_object(source, join(folder, name))
         if settings:
-            check_settings(source, join(folder, name), settings, known.TRANSFORMER)
+            check_settings(source, join(folder, name), settings, allowed)
             break
     given = {kind: _arguments(settings, kind) for kind in _ARGUMENTS}
     config = {**read_object(source, join(folder, "config.json")), **given["config"]}

@@ -55,6 +55,20 @@ STEPS: Mapping[str, Known] = {
     "Normalize": _SIDES,
     "Dropout": {"dropout": None},
 }
+_OF_TOKENS = {"module_input_name": ("token_embeddings",), "module_output_name": ("token_embeddings",)}
+LATE_STEPS: Mapping[str, Known] = {"Dense": {**STEPS["Dense"], **_OF_TOKENS}, "Normalize": _OF_TOKENS}
+LATE_MASK: Known = {**dict.fromkeys(("skiplist_words", "skiplist_tasks")), "keep_only_token_ids": ()}
+LATE_TRANSFORMER: Known = {
+    **TRANSFORMER,
+    **dict.fromkeys(("query_length", "document_length", "query_expansion")),
+}
+PYLATE: Known = {
+    **MODEL,
+    **dict.fromkeys(("truncate_dim", "max_active_dims"), ()),
+    **dict.fromkeys(("query_prefix", "document_prefix", "query_length", "document_length", "skiplist_words")),
+    **dict.fromkeys(("do_query_expansion", "attend_to_expansion_tokens", "attend_to_mask_tokens")),
+}
+MULTI_VECTOR: Known = {**MODEL, **dict.fromkeys(("truncate_dim", "max_active_dims"), ())}
 SPLADE_POOLING: Known = {**dict.fromkeys(("pooling_strategy", "activation_function")), **_WIDTH}
 LOGIT_SCORE: Known = {**dict.fromkeys(("true_token_id", "false_token_id")), "module_input_name": ("causal_logits",)}
 SPARSE_TABLE: Known = dict.fromkeys(("path", "frozen"))

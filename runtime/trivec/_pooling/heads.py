@@ -35,7 +35,7 @@ class Wanted(NamedTuple):
     states: bool = False
     """Token embeddings (S, H) in the place of the multi-vector head's."""
     width: int | None = None
-    """Numbers that are kept of a dense vector; None: all."""
+    """Numbers that are kept of a dense vector, or of a token's; None: all."""
     score: bool = False
     """Logits of pairs, and nothing else."""
 
@@ -57,11 +57,16 @@ def finite_texts(numbers: Floats, offsets: npt.NDArray[np.int64] | None) -> npt.
     return np.asarray(np.bincount(row_numbers(offsets)[broken], minlength=len(offsets) - 1) == 0)
 
 
-def token_vectors(head: Multi, batch: Batch, made: Floats) -> MultiVectors:
-    """The vectors (T, D) of tokens, without those that a text's first tokens would have."""
-    lengths = batch.lengths
+def token_vectors(head: Multi, batch: Batch, made: Floats, width: int | None = None) -> MultiVectors:
+    """The vectors (T, D) of tokens, cut to a width, without those that the head leaves out."""
+    lengths, made = batch.lengths, made[:, :width]
+    if head.dropped_ids:
+        stays = ~np.isin(batch.ids, head.dropped_ids) & (batch.positions() >= head.skip)  # (T,)
+        offsets = np.concatenate([[0], np.cumsum(np.add.reduceat(stays, batch.offsets[:-1], dtype=np.int64))])
+        kept = made[stays]
+        return MultiVectors._trusted(normalize(kept) if head.normalize else kept, offsets.astype(np.int64))
     if (lengths == lengths[0]).all():  # views, and no copy of a long text's vectors
-        kept = made.reshape(len(batch), -1, head.dim)[:, head.skip :].reshape(-1, head.dim)
+        kept = made.reshape(len(batch), -1, made.shape[1])[:, head.skip :].reshape(-1, made.shape[1])
     else:
         kept = made[batch.positions() >= head.skip]
     offsets = np.concatenate([[0], np.cumsum(np.maximum(lengths - head.skip, 0))]).astype(np.int64)

@@ -19,7 +19,7 @@ class Batch:
     offsets: npt.NDArray[np.int64]
     """(B + 1,) where each text starts."""
     second: npt.NDArray[np.int64] | None = None
-    """(B,) of pairs: see `Tokens`."""
+    """(B,) of rows of two parts: see `Tokens`."""
 
     @classmethod
     def of_rows(cls, ids: npt.NDArray[np.int64]) -> "Batch":
@@ -65,8 +65,8 @@ class Tokens(NamedTuple):
     truncated: npt.NDArray[np.bool_]
     """(N,) whether a text was longer than the model reads."""
     second: npt.NDArray[np.int64] | None = None
-    """(N,) of pairs, for a graph that reads token types: where the tokens of type 1 start, which all follow those of
-    type 0. None: no types are read, or these are no pairs."""
+    """(N,) where a row's second part starts: of pairs, for a graph that reads token types, the tokens of type 1, which
+    all follow those of type 0; of expanded queries, the tokens that nobody attends to. None: rows have one part."""
 
     @classmethod
     def of_ids(cls, rows: Sequence[npt.ArrayLike]) -> "Tokens":

@@ -12,7 +12,9 @@ from trivec._vectors.arrays import Rows
 Item = TypeVar("Item", bound=Hashable)
 
 
-def plan(lengths: npt.ArrayLike, budget: int, most: int | None = None) -> list[Rows]:
+def plan(
+    lengths: npt.ArrayLike, budget: int, most: int | None = None, kinds: npt.ArrayLike | None = None
+) -> list[Rows]:
     """Group texts into batches whose rows all have the same number of tokens.
 
     Equal lengths need neither padding nor a mask: a text's vector cannot depend on its neighbours, no token is
@@ -22,6 +24,7 @@ def plan(lengths: npt.ArrayLike, budget: int, most: int | None = None) -> list[R
         lengths: (N,) tokens of each text.
         budget: tokens a batch may hold; a batch has at least one row, however long.
         most: rows a batch may hold; None: any number.
+        kinds: (N,) what the rows of a batch must have in common as well; None: nothing.
 
     Returns:
         Index arrays that together hold 0..N-1 once each, longest texts first (the largest allocation comes first,
@@ -30,8 +33,11 @@ def plan(lengths: npt.ArrayLike, budget: int, most: int | None = None) -> list[R
     counts = np.asarray(lengths, dtype=np.int64)  # (N,)
     if len(counts) == 1:
         return [np.zeros(1, dtype=np.intp)]
-    order = np.argsort(-counts, kind="stable")  # (N,)
-    edges = np.flatnonzero(np.diff(counts[order])) + 1
+    order = np.argsort(-counts, kind="stable") if kinds is None else np.lexsort((np.asarray(kinds), -counts))  # (N,)
+    differ = np.diff(counts[order]) != 0  # (N - 1,)
+    if kinds is not None:
+        differ |= np.diff(np.asarray(kinds)[order]) != 0
+    edges = np.flatnonzero(differ) + 1
     batches: list[Rows] = []
     for group in np.split(order, edges) if len(order) else []:
         rows = max(1, budget // max(1, int(counts[group[0]])))

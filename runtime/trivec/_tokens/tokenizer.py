@@ -64,6 +64,8 @@ class TextTokenizer:
     """Whether it reads two texts at a time."""
     _types = False
     """Whether it says of each pair where the tokens of type 1 start."""
+    _inserted = 0
+    """Tokens that are put into every text afterwards."""
 
     def __init__(self, path: Path, encoder: EncoderSpec) -> None:
         with readable_tokenizer(path):
@@ -92,7 +94,7 @@ class TextTokenizer:
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
         special = self._tokenizer.num_special_tokens_to_add(self._pairs) if self._adds_special else 0
-        special += len(self._template.last_ids) if self._template else 0
+        special += (len(self._template.last_ids) if self._template else 0) + self._inserted
         if value is None:
             self._tokenizer.no_truncation()
         elif not isinstance(value, int) or value <= special:
@@ -101,7 +103,7 @@ class TextTokenizer:
                 f"got {value!r}."
             )
         else:
-            self._tokenizer.enable_truncation(value, direction=self._side)
+            self._tokenizer.enable_truncation(value - self._inserted, direction=self._side)
         self._max_seq_length = value
 
     def __call__(self, texts: Sequence[str], prompt: str = "") -> Tokens:

@@ -63,9 +63,11 @@ def record_of(vectors: object) -> HybridVectors:
         return HybridVectors(sparse=vectors)
     if isinstance(vectors, HybridVectors):
         return vectors
+    if isinstance(vectors, MultiVectors):
+        return HybridVectors(colbert=vectors)
     raise InputError(
-        f"expected vectors of several texts, (N, D) or SparseVectors or HybridVectors, got {type(vectors).__name__}. "
-        "Leave out what asks for tensors or for token embeddings."
+        "expected vectors of several texts, (N, D), SparseVectors, MultiVectors or HybridVectors, got "
+        f"{type(vectors).__name__}. Leave out what asks for tensors or for token embeddings."
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -207,6 +207,29 @@ class MultiVectors:
             )
         if reduce not in ("mean", "sum"):
             raise InputError(f"reduce must be 'mean' or 'sum', got {reduce!r}.")
+
+
+def as_multi_vectors(vectors: object, called: str) -> MultiVectors:
+    """Vectors of tokens in any of their forms: MultiVectors, (t, D) arrays or tensors of several texts, or one of them.
+
+    Args:
+        vectors: a list of arrays, or an array (t, D) of one text.
+        called: by what name a message calls them.
+
+    Raises:
+        InputError: something else.
+    """
+    if isinstance(vectors, MultiVectors):
+        return vectors
+    try:
+        if isinstance(vectors, list | tuple):
+            return MultiVectors.from_arrays(cast("Any", vectors))
+        return MultiVectors.from_arrays([np.asarray(vectors)])
+    except (InputError, TypeError, ValueError, RuntimeError) as error:  # numpy's, and torch's over gradients
+        raise InputError(
+            f"{called}: expected MultiVectors, a list of (t, D) arrays, or one of them: {error} "
+            "Type: encoder.encode_query([text])"
+        ) from error
 
 
 def _add_maxima(queries: MultiVectors, documents: MultiVectors, result: Floats) -> None:

@@ -21,17 +21,21 @@ def write(folder: Path, config: dict[str, Any], **files: Any) -> Path:
     return folder
 
 
-PYLATE = [{"idx": 0, "name": "0", "path": "", "type": "pylate.models.Dense.Dense"}]
-
-
 @pytest.mark.parametrize(
     ("config", "files", "said"),
     [
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, {}, "a quantized checkpoint.*was made from"),
         ({"quantization_config": {"quant_method": "fp8"}}, {}, "a quantized checkpoint"),
-        ({"architectures": ["HF_ColBERT"]}, {}, "a ColBERT model.*PyLate"),
-        ({}, {"modules": PYLATE}, "a ColBERT model"),
-        ({}, {"config_sentence_transformers": {"model_type": "MultiVectorEncoder"}}, "a ColBERT model"),
+        (
+            {"architectures": ["HF_ColBERT"], "auto_map": {"AutoModel": "x--y.Z"}},
+            {},
+            "code of its own.*jina",
+        ),
+        (
+            {},
+            {"config_sentence_transformers": {"model_type": "MultiVectorEncoder"}},
+            "no projection to vectors",
+        ),
         ({"architectures": ["ColQwen2ForRetrieval"]}, {}, "a retrieval model of pages and images"),
         ({"model_type": "mixtral", "num_local_experts": 8}, {}, "a mixture of experts"),
         ({"model_type": "qwen3_moe", "num_experts": 128}, {}, "a mixture of experts"),

@@ -1,0 +1,312 @@
+"""Late interaction (ColBERT): a vector for each token, and MaxSim that compares a query's with a document's."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+
+import numpy as np
+
+from trivec._encoders.calls import Call, for_task, in_thread
+from trivec._encoders.fingerprint import heads_fingerprint
+from trivec._encoders.load_options import LoadOptions
+from trivec._encoders.pipeline import Pipeline
+from trivec._encoders.reranker import Ranked
+from trivec._encoders.text_encoder import TextEncoder
+from trivec._errors import InputError
+from trivec._model.manifest import Manifest
+from trivec._pooling.heads import Wanted
+from trivec._tokens.inputs import as_texts
+from trivec._vectors.arrays import Floats, normalize
+from trivec._vectors.heads import HybridVectors
+from trivec._vectors.multi import MultiVectors, Reduce, as_multi_vectors
+
+if TYPE_CHECKING:
+    from trivec._concurrency.pool import WorkerPool
+
+_REDUCE: Mapping[str, Reduce] = {"maxsim": "sum", "meanmaxsim": "mean"}
+
+
+class LateForm(NamedTuple):
+    """What becomes of the vectors of a call."""
+
+    normalize: bool
+
+
+class LateEncoder(TextEncoder[Any]):
+    """A vector for each token of a text. Made by `trivec.load`; safe to use from many threads.
+
+        queries = late.encode_query(["who wrote it?"])  # MultiVectors
+        late.rank("who wrote it?", documents, top_k=10)
+
+    Queries and documents are read differently: behind a mark of their own, cut at a length of their own
+    (`query_length`, `document_length`), queries filled up with a token where the model was trained so, documents
+    without vectors of punctuation where it was trained so. That is the task of a call; the marks are no `prompts`.
+
+    Attributes:
+        prompts: texts that are put before an input, by name; behind the mark of its side.
+        default_prompt_name: the prompt of `encode` where a call names none.
+        similarity_fn_name: "maxsim" or "meanmaxsim".
+        manifest: what the model folder says of itself.
+    """
+
+    def __init__(self, manifest: Manifest, pipelines: Mapping[str, Pipeline], options: LoadOptions) -> None:
+        super().__init__(manifest, pipelines, options)
+        if options.max_active_dims is not None:
+            raise InputError("max_active_dims is for weights of terms; this model has a vector a token. Leave it out.")
+        self.truncate_dim = self._checked_width(options.truncate_dim) or manifest.truncate_dim
+
+    # ---- what it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def query_length(self) -> int | None:
+        """Tokens a query is cut to; None: never cut. Where queries are filled up to a length, this is that length.
+
+        Can be set, up to the positions that the model has.
+        """
+        return self.route("query").tokenizer.max_seq_length
+
+    @query_length.setter
+    def query_length(self, value: int | None) -> None:
+        self._set_length("query", value)
+
+    @property
+    def document_length(self) -> int | None:
+        """Tokens a document is cut to; None: never cut. Can be set, up to the positions that the model has."""
+        return self.route("document").tokenizer.max_seq_length
+
+    @document_length.setter
+    def document_length(self, value: int | None) -> None:
+        self._set_length("document", value)
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """`document_length`, or `query_length` of a model that was loaded for queries alone."""
+        return self.route().tokenizer.max_seq_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        self._set_length(self._route(None), value)
+
+    def fingerprint_of(
+        self,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        *,
+        task: str | None = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        max_length: int | None = None,
+    ) -> str:
+        """sha256 of everything that decides the vectors of an `encode` call: equal fingerprints, equal vectors."""
+        pipeline = self.route(task)
+        if max_length is not None:
+            self._check_length(max_length)
+            pipeline = replace(pipeline, tokenizer=pipeline.tokenizer.cut_at(max_length))
+        multi = pipeline.multi
+        again = bool(normalize_embeddings) and multi is not None and not multi.normalize
+        settings = {"width": self._width(truncate_dim), **({"normalize": True} if again else {})}
+        return heads_fingerprint(
+            pipeline,
+            variant=self.precision,
+            digest=self._options.digest,
+            prompt=self.prompt_text(prompt, prompt_name),
+            settings=settings,
+        )
+
+    # ---- vectors -------------------------------------------------------------------------------------------------
+
+    def encode(
+        self,
+        inputs: str | Iterable[str] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        output_value: Literal["token_embeddings"] = "token_embeddings",
+        convert_to_numpy: bool = True,
+        device: str | list[str] | None = None,
+        normalize_embeddings: bool = False,
+        pool: "WorkerPool | None" = None,
+        chunk_size: int | None = None,
+        token_pooling: None = None,
+        task: str | None = None,
+        *,
+        truncate_dim: int | None = None,
+        on_overflow: Literal["truncate", "error"] = "truncate",
+        max_length: int | None = None,
+        sentences: str | Iterable[str] | None = None,
+    ) -> Any:  # noqa: ANN401 - see below
+        """Encode texts, in the order in which `MultiVectorEncoder.encode` of sentence-transformers 6.2 takes options.
+
+        `list(vectors)` is the list of arrays that sentence-transformers gives.
+
+        Args:
+            inputs: one text, or any iterable of texts.
+            prompt_name: a key of `prompts`.
+            prompt: a text to put before each input, behind the mark of its side; wins over prompt_name.
+            batch_size: work of one run: up to batch_size * 64 tokens, on CUDA batch_size * 512. Vectors do not depend
+                on it beyond what kernels of other shapes round differently on CUDA.
+            show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG and stderr is a terminal.
+            output_value: nothing but "token_embeddings".
+            convert_to_numpy: has no effect: vectors are numpy's in any case.
+            device: the encoder's own, which `load` has chosen; or a list (["cuda:0", "cuda:1"], ["cpu", "cpu"]), for
+                which processes are started for this call.
+            normalize_embeddings: whether vectors have length 1 where the model's own have not; most have.
+            pool: processes from `start_multi_process_pool`.
+            chunk_size: texts that a process takes at a time; None: a tenth of its share, of at most 5,000.
+            token_pooling: nothing but None: pooling of tokens is not built yet.
+            task: "query" or "document"; None: "document", as sentence-transformers counts it.
+            truncate_dim: numbers that are kept of each vector, which then has length 1 again; None: the encoder's
+                `truncate_dim`.
+            on_overflow: "error" raises where a text is longer than its side's length instead of cutting it.
+            max_length: tokens the texts of this call are cut to; None: `query_length` or `document_length`.
+            sentences: older name of `inputs`.
+
+        Returns:
+            MultiVectors of N texts; of one text (t, D) float32.
+
+        Raises:
+            InputError: something that is no text (its index is named), or an argument out of range. Nothing is encoded.
+            TruncationError: a text is too long and on_overflow is "error".
+            NonFiniteError: a number is NaN or infinite; the text is named.
+            WorkerError: a process of the pool died.
+        """
+        call = self._call(
+            prompt_name=prompt_name,
+            prompt=prompt,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
+            output_value=output_value,
+            convert_to_numpy=convert_to_numpy,
+            device=device,
+            normalize_embeddings=normalize_embeddings,
+            pool=pool,
+            chunk_size=chunk_size,
+            token_pooling=token_pooling,
+            task=task,
+            truncate_dim=truncate_dim,
+            on_overflow=on_overflow,
+            max_length=max_length,
+        )
+        texts, single = as_texts(inputs, sentences)
+        return self._formed(self._run(texts, call), call, texts, single)
+
+    encode_query = encode_queries = for_task(encode, "query")
+    encode_document = encode_documents = encode_corpus = for_task(encode, "document")
+    aencode = in_thread(encode)
+
+    # ---- scores --------------------------------------------------------------------------------------------------
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Floats:  # noqa: ANN401 - see below
+        """Each query against each document, by `similarity_fn_name`.
+
+        "maxsim" is the sum over the query's vectors of the largest dot product with one of the document's (Khattab &
+        Zaharia 2020, equation 3), "meanmaxsim" the mean.
+
+        Args:
+            embeddings1: the queries: MultiVectors, a list of (t, D) arrays or tensors, or one of them.
+            embeddings2: the documents, in the same forms.
+
+        Returns:
+            (N, M) float32.
+
+        Raises:
+            InputError: no such vectors, or of other widths.
+        """
+        queries, documents = as_multi_vectors(embeddings1, "embeddings1"), as_multi_vectors(embeddings2, "embeddings2")
+        return queries.maxsim(documents, _REDUCE[self.similarity_fn_name])
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Floats:  # noqa: ANN401 - as of `similarity`
+        """Query i against document i: (N,) float32; all else is as of `similarity`."""
+        queries, documents = as_multi_vectors(embeddings1, "embeddings1"), as_multi_vectors(embeddings2, "embeddings2")
+        return queries.maxsim_pairs(documents, _REDUCE[self.similarity_fn_name])
+
+    def rank(
+        self,
+        query: str,
+        documents: Iterable[str] | MultiVectors,
+        top_k: int | None = None,
+        return_documents: bool = False,
+        batch_size: int = 32,
+    ) -> list[Ranked]:
+        """Documents by their similarity to a query, best first; equal ones in their order.
+
+        Args:
+            query: one text.
+            documents: N texts, in any iterable, or their vectors.
+            top_k: how many of them to give; None: all.
+            return_documents: whether each comes with its text.
+            batch_size: as of `encode`.
+
+        Returns:
+            For each document its index `corpus_id`, its `score` and, where asked for, its `text`.
+
+        Raises:
+            InputError: a query or document that is no text (its index is named), or vectors whose texts are asked for.
+            Whatever `encode` raises.
+        """
+        if not isinstance(query, str):
+            raise InputError(f"expected a query that is a text, got {type(query).__name__}: {str(query)[:40]!r}.")
+        if top_k is not None and (not isinstance(top_k, int | np.integer) or isinstance(top_k, bool) or top_k < 1):
+            raise InputError(f"top_k must be a positive integer or None, got {top_k!r}.")
+        texts: Sequence[str] = []
+        if isinstance(documents, MultiVectors):
+            if return_documents:
+                raise InputError("return_documents is for texts, and these are vectors. Look them up by corpus_id.")
+            vectors = documents
+        else:
+            texts, single = as_texts(documents, None)
+            if single:
+                raise InputError("expected a list of documents, got one text. Type: rank(query, [document])")
+            vectors = self.encode_document(texts, batch_size=batch_size)
+        scores = self.similarity(self.encode_query([query]), vectors)[0]  # (N,)
+        order = np.argsort(-scores, kind="stable")[:top_k].tolist()
+        if return_documents:
+            return [{"corpus_id": row, "score": float(scores[row]), "text": texts[row]} for row in order]
+        return [{"corpus_id": row, "score": float(scores[row])} for row in order]
+
+    arank = in_thread(rank)
+
+    # ---- helpers -------------------------------------------------------------------------------------------------
+
+    def _call(self, **options: Any) -> Call:  # noqa: ANN401
+        if options["output_value"] != "token_embeddings":
+            raise InputError(
+                f"output_value {options['output_value']!r}: this model gives 'token_embeddings' alone; the features of "
+                "sentence-transformers' modules are not made here."
+            )
+        if options["token_pooling"] is not None:
+            raise InputError("token_pooling is not built yet: leave it at None, and pool the vectors afterwards.")
+        width, length = self._width(options["truncate_dim"]), options["max_length"]
+        if length is not None:
+            self._check_length(length)
+            self.route(options["task"]).tokenizer.cut_at(length)  # raises before a text is looked at
+        wanted = Wanted(multi=True, width=None if width == self.dim else width)
+        form = LateForm(bool(options["normalize_embeddings"]))
+        return self._checked(wanted, options, form)._replace(max_length=length)
+
+    def _formed(self, vectors: HybridVectors, call: Call, texts: Sequence[str], single: bool) -> Any:  # noqa: ANN401, ARG002
+        found, head = cast("MultiVectors", vectors.colbert), self._open()[call.route].multi
+        if cast("LateForm", call.form).normalize and head is not None and not head.normalize:
+            found = MultiVectors._trusted(normalize(found.vectors), found.offsets)
+        return found[0] if single else found
+
+    def _uncut(self, task: str | None) -> dict[str, Any]:  # noqa: ARG002 - both sides have one width
+        return {"truncate_dim": self.dim}
+
+    def _width(self, truncate_dim: int | None) -> int:
+        """Numbers of a vector of a call."""
+        return self._checked_width(truncate_dim) or self.truncate_dim or self.dim
+
+    def _checked_width(self, width: int | None) -> int | None:
+        known = isinstance(width, int | np.integer) and not isinstance(width, bool) and 1 <= width <= self.dim
+        if width is not None and not known:
+            raise InputError(f"truncate_dim must be a whole number from 1 to {self.dim}, got {width!r}.")
+        return None if width is None else int(width)
+
+    def _set_length(self, task: str, value: int | None) -> None:
+        self._check_length(value)
+        self.route(task).tokenizer.max_seq_length = value
+
+    def _state(self) -> dict[str, Any]:
+        return {**super()._state(), "truncate_dim": self.truncate_dim}

@@ -35,6 +35,7 @@ from trivec_export._checkpoint.template import read_template
 from trivec_export._checkpoint.tokenizer import read_tokenizer, save_tokenizer, token_ids
 from trivec_export._checkpoint.weights import read_weights
 from trivec_export._graph.run import GraphSession
+from trivec_export._graph.seen import with_seen
 from trivec_export._reference.agreement import check_activation, check_ids
 from trivec_export._reference.heads import (
     COLBERT_VECS,
@@ -80,6 +81,11 @@ class Draft:
     """What a person should know: weights that are left out, settings that the reference does not follow."""
     prompts: Mapping[str, str] | None = None
     """The checkpoint's without the marks that its routes put before texts; None: as they are."""
+
+    def finished(self, graph: onnx.ModelProto) -> onnx.ModelProto:
+        """A graph of this draft as it is run: with an input that says what is seen, where some tokens nobody sees."""
+        unseen = any(read.second is not None and not read.is_pairs for read in self.verification.values())
+        return with_seen(graph) if unseen else graph
 
     def without_graph(self) -> "Draft":
         """The same once its graph is written: a checkpoint may have many, of gigabytes each."""

@@ -12,6 +12,10 @@ from onnx import helper
 from tests.support.late_models import ONE, SEVERAL, TEXTS, oracle, pylate, saved_again, stanford
 
 import trivec
+from trivec._gate.checks import bounds_of, search_bounds
+from trivec._gate.figures import Figures, search_overlap
+from trivec._gate.texts import verification_texts
+from trivec._gate.verify import verify as trivec_verify
 from trivec._vectors.multi import MultiVectors
 from trivec_export._graph.seen import with_seen
 
@@ -112,6 +116,66 @@ def test_the_folder_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "tags:\n- onnx\n- trivec\n- colbert\n" in (folder / "README.md").read_text()
 
 
+def test_other_precisions(tmp_path: Path) -> None:
+    """fp16 and int8 read what is seen as fp32 does, and their gates ask for the documents that queries find."""
+    checkpoint = pylate(tmp_path / "checkpoint")
+    refused = ""
+    try:
+        folder = trivec.export(checkpoint, tmp_path / "model", max_texts=64, quiet=True)
+    except trivec.GateError as error:  # a tiny random model is no friend of int8
+        folder, refused = tmp_path / "model", str(error)
+    manifest = json.loads((folder / "trivec.json").read_text())
+    encoder = manifest["encoders"]["main"]
+    assert encoder["cuda"] is None
+    report = (folder / "REPORT.md").read_text()
+    assert "None, for its queries have tokens that nobody attends to." in report
+    assert "min 0.95, mean 0.985, top-10 0.9" in report  # of queries
+    assert "min 0.95, mean 0.985 |" in report  # of documents
+    assert set(encoder["variants"]) == {"fp32", "fp16", *([] if "int8" in refused else ["int8"])}
+    for precision, variant in encoder["variants"].items():
+        assert variant["inputs"] == ["input_ids", "seen"]
+        graph = onnx.load(folder / variant["files"][0]["path"], load_external_data=False).graph
+        assert [value.name for value in graph.input] == ["input_ids", "seen"], precision
+        routes = {check["route"]: check for check in (variant["gate"], *variant["gate"]["others"])}
+        assert set(routes) == {"query", "document"}
+    queries = oracle(checkpoint).encode_query(QUERIES, convert_to_numpy=True)
+    for precision, least in {"int8": 0.95, "fp32": 0.99999}.items():
+        if precision in encoder["variants"]:
+            with trivec.load(folder, device="cpu", precision=precision) as late:
+                found = late.encode_query(QUERIES)
+                for mine, theirs in zip(found, queries, strict=True):
+                    assert (mine * theirs).sum(1).mean() >= least
+    checks = trivec_verify(folder, device="cpu", texts=verification_texts()[::12])
+    assert {(check.precision, check.route) for check in checks} >= {("fp32", "query"), ("fp32", "document")}
+    assert all(check.figures.top10_overlap == 1 for check in checks if check.precision == "fp32")
+    asked = {(check.precision, check.route): check.asked for check in checks}
+    if "int8" in encoder["variants"]:
+        assert asked["int8", "query"].endswith("top-10 0.9")
+        assert "top-10" not in asked["int8", "document"]
+
+
+def test_the_gate_asks_which_documents_queries_find() -> None:
+    """Vectors that are near the reference's, text by text, and find other documents: the cosines do not tell."""
+    rng = np.random.default_rng(0)
+    one, shift = rng.normal(size=(2, 40, 3, 8)).astype(np.float32)
+    unit = one[:, :1] / np.linalg.norm(one[:, :1], axis=2, keepdims=True)
+    near = [
+        MultiVectors.from_arrays(list(part / np.linalg.norm(part, axis=2, keepdims=True)))
+        for part in (one, unit + shift * 0.1)
+    ]
+    same = search_overlap((near[0], near[1]), (near[0], near[1]))
+    moved = search_overlap((near[0], near[1]), (near[0], MultiVectors.from_arrays(list(near[1])[::-1])))
+    assert same == 1
+    assert moved < 0.6
+    assert bounds_of("int8")["colbert"].missed(replace_overlap(moved)) == []
+    missed = search_bounds(bounds_of("int8")["colbert"], "int8").missed(replace_overlap(moved))  # type: ignore[union-attr]
+    assert missed == [f"top-10 overlap {moved:.4f} < 0.9"]
+
+
+def replace_overlap(overlap: float) -> Any:
+    return Figures(1.0, 1.0, overlap, 0.0, {}, 0)
+
+
 def change(path: Path, **settings: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
 
@@ -122,7 +186,6 @@ def test_what_is_not_understood_is_refused(tmp_path: Path) -> None:
             trivec.export(checkpoint, tmp_path / "out", quiet=True, **{"precision": ["fp32"], **options})
 
     made = pylate(tmp_path / "a")
-    refused(made, "of a late-interaction model there is fp32 alone, as yet", precision=["fp32", "int8"])
     refused(made, "is a ColBERT checkpoint, not 'dense'", family="dense")
     settings = made / "config_sentence_transformers.json"
     change(settings, query_length=200)

@@ -4,7 +4,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from trivec._gate.checks import Check, bounds_of
+from trivec._gate.checks import Check
 from trivec._gate.figures import Figures
 from trivec._model.families import scores_pairs
 from trivec._model.manifest import Manifest
@@ -114,7 +114,7 @@ def _variants(encoder: str, written: Mapping[str, Written], checks: Mapping[str,
                     f"{figures.batch_diff:.1e}",
                     "" if precision == "fp16" else f"{check.ms_per_text:.2f}",  # another graph stood for it
                     _verdict(check, precision),
-                    bounds_of(precision)[check.head].asked(),
+                    check.asked,
                 ]
             )
     return _table(["variant", "MB", *columns, "alone vs batch", "ms a text", "gate", "asked"], rows)

@@ -9,7 +9,7 @@ import numpy as np
 
 from trivec._encoders.load_options import LoadOptions
 from trivec._errors import GateError
-from trivec._gate.checks import AnyBounds, Check, bounds_of, check_route
+from trivec._gate.checks import DOCUMENT, QUERY, AnyBounds, Check, bounds_of, check_route
 from trivec._gate.figures import Bounds, cosine, multi_cosine
 from trivec._gate.score_figures import ScoreBounds
 from trivec._gate.texts import Text
@@ -47,9 +47,11 @@ def verify(
     bounds = bounds_of(precision)
     for name, part in parts.items():
         checks: list[Check] = []
+        late = all(route.interacts_late for route in part.routes.values())
         for route, reference in part.reference.items():
-            # one route at a time: each may have a graph of gigabytes
-            options = LoadOptions(str(folder), device="cpu", precision=stored_as, task=route)
+            # one route at a time: each may have a graph of gigabytes; both sides of late interaction share theirs
+            task = None if late else route
+            options = LoadOptions(str(folder), device="cpu", precision=stored_as, task=task)
             with open_model(Folder(folder), options) as opened:
                 encoder: Any = opened
                 _check_ids(encoder, part, route)
@@ -57,7 +59,8 @@ def verify(
                     if item.route == route:
                         spread = 0.0 if reference.dense is None else float(reference.dense.std(0).max())
                         _check_prompt(encoder, item, bounds, spread)
-                checks += check_route(encoder, part.verification[route].texts, route, reference, bounds)
+                documents = part.reference.get(DOCUMENT, reference) if late and route == QUERY else None
+                checks += check_route(encoder, part.verification[route].texts, route, reference, bounds, documents)
         found = max(checks, key=_badness)
         worst[name] = dataclasses.replace(found, others=tuple(check for check in checks if check is not found))
     return worst

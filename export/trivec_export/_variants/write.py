@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import onnx
 from onnx import TensorProto
 
+from trivec._engine.row_feeds import SEEN
 from trivec._model.derived import NEEDS
 from trivec._model.integrity import describe
 from trivec._model.manifest import Variant
@@ -19,7 +20,6 @@ from trivec_export._graph.head_groups import group_heads
 from trivec_export._graph.row_slices import slice_feed_forward
 from trivec_export._graph.run import skeleton
 from trivec_export._graph.save import save_graph
-from trivec_export._graph.seen import with_seen
 from trivec_export._graph.vocabulary_slices import chunk_pool
 from trivec_export._trace.trace import OPSET, PLAIN
 from trivec_export._variants.cuda.check import difference
@@ -66,7 +66,7 @@ def write_variant(folder: Path, part: Draft, precision: str, arrays: Mapping[str
     path = "onnx/model.onnx" if part.name == "main" else f"{part.name}/onnx/model.onnx"
     path = path.replace("model.onnx", f"model{_SUFFIX[precision]}.onnx")
     if precision == "fp32":
-        return Written(_write(folder, path, finished(part.graph, part), precision, _longest(part)), [], [])
+        return Written(_write(folder, path, part.finished(part.graph), precision, _longest(part)), [], [])
     calibration = part.calibration.examples  # each (1, S)
     if precision == "int8":
         kinds = [text.kind for text in part.calibration.texts]
@@ -76,18 +76,12 @@ def write_variant(folder: Path, part: Draft, precision: str, arrays: Mapping[str
         quantized = quantize(
             part.graph, calibration, kinds, max_fp32_bytes=_MOST_FP32_BYTES, pool=pooled, accept=accept
         )
-        variant = _write(folder, path, quantized.model, precision, _longest(part))
+        variant = _write(folder, path, part.finished(quantized.model), precision, _longest(part))
         return Written(dataclasses.replace(variant, rungs=_rungs(quantized.layers)), quantized.layers, [])
     half = convert_half(part.graph, calibration)
-    _write(folder / EMULATED, path, emulate_half(half.model), precision)
-    variant = _write(folder, path, half.model, precision)
+    _write(folder / EMULATED, path, part.finished(emulate_half(half.model)), precision)
+    variant = _write(folder, path, part.finished(half.model), precision)
     return Written(variant, [], half.kept, *_write_cuda(folder, part, half.model, variant))
-
-
-def finished(graph: onnx.ModelProto, part: Draft) -> onnx.ModelProto:
-    """The graph as it is written: with the input that says what is seen, where texts have tokens that nobody sees."""
-    unseen = any(texts.second is not None and not texts.is_pairs for texts in part.verification.values())
-    return with_seen(graph) if unseen else graph
 
 
 def _rungs(layers: Sequence[LayerReport]) -> dict[str, Any]:
@@ -103,6 +97,8 @@ def _write_cuda(folder: Path, part: Draft, half: onnx.ModelProto, variant: Varia
         return None, "its attention is plain"
     if part.verification.is_pairs:
         return None, "it scores pairs"
+    if SEEN in variant.inputs:
+        return None, "its queries have tokens that nobody attends to"
     written = folder / variant.files[0].path
     outside = skeleton(half)  # the graph before its pooling was put into a loop, with the weights where they are
     outside.graph.node.extend(half.graph.node)

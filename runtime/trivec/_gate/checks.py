@@ -8,7 +8,16 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from trivec._gate.figures import HEADS, Bounds, Figures, compare, compare_multi, compare_sparse
+from trivec._gate.figures import (
+    HEADS,
+    SEARCH_OVERLAP,
+    Bounds,
+    Figures,
+    compare,
+    compare_multi,
+    compare_sparse,
+    search_overlap,
+)
 from trivec._gate.score_figures import SCORE_BOUNDS, ScoreBounds, ScoreFigures, compare_scores
 from trivec._gate.texts import Pair, Text
 from trivec._vectors.arrays import Floats
@@ -19,6 +28,8 @@ from trivec._vectors.sparse import SparseVectors
 ALONE = 48  # texts that are also encoded each in a call of its own
 AnyBounds = Bounds | ScoreBounds
 AnyFigures = Figures | ScoreFigures
+QUERY, DOCUMENT = "query", "document"
+"""The routes of a late interaction."""
 
 
 class Represents(Protocol):
@@ -77,6 +88,8 @@ class Check:
     """What computed it, in words; "" where another graph stood for the variant."""
     layout: str = "rows"
     """"rows", or "mixed": the graph that CUDA has for texts of different lengths."""
+    asked: str = ""
+    """What it had to reach, for people."""
 
     def record(self, status: str) -> dict[str, Any]:
         """The manifest's gate entry: `measured`, or `emulated` where another graph stood for the variant.
@@ -139,8 +152,13 @@ def check_route(
     route: str | None,
     reference: HybridVectors,
     bounds: Mapping[str, AnyBounds],
+    documents: HybridVectors | None = None,
 ) -> list[Check]:
-    """Encode all texts in one call and some in calls of their own, and compare each head with the reference."""
+    """Encode all texts in one call and some in calls of their own, and compare each head with the reference.
+
+    Of the queries of a late interaction `documents` has the reference's vectors of the same texts as documents: their
+    neighbours are those that they find there, and not other queries.
+    """
     listed: list[Any] = [text.text for text in texts]
     asked: dict[str, Any] = {"prompt": "", "task": route, "whole": True}
     start = time.perf_counter()
@@ -150,6 +168,10 @@ def check_route(
     alone = [encoder.represent([text], **asked) for text in listed[::stride]]
     kinds, scores = [text.kind for text in texts], encoder.heads == ("score",)
     found = figures_by_head(vectors, alone, stride, reference, kinds, scores=scores)
+    if documents is not None:
+        ours = encoder.represent(listed, **{**asked, "task": DOCUMENT})
+        found["colbert"] = searched(found["colbert"], (vectors, ours), (reference, documents))
+        bounds = {**bounds, "colbert": search_bounds(bounds["colbert"], encoder.precision)}
     return [
         Check(
             encoder.precision,
@@ -163,9 +185,23 @@ def check_route(
             tuple((shown(listed[index]), value) for index, value in figures.lowest),
             head,
             engine=encoder.engine_fingerprint,
+            asked=cast("Any", bounds[head]).asked(),
         )
         for head, figures in found.items()
     ]
+
+
+def searched(
+    figures: AnyFigures, ours: tuple[HybridVectors, HybridVectors], theirs: tuple[HybridVectors, HybridVectors]
+) -> AnyFigures:
+    """Figures of queries with the overlap of the documents that they find, (queries, documents) on both sides."""
+    both = [cast("tuple[MultiVectors, MultiVectors]", tuple(part.colbert for part in side)) for side in (ours, theirs)]
+    return dataclasses.replace(cast("Figures", figures), top10_overlap=search_overlap(*both))
+
+
+def search_bounds(bounds: AnyBounds, precision: str) -> AnyBounds:
+    """The bounds of queries that search documents by MaxSim."""
+    return dataclasses.replace(cast("Bounds", bounds), top10_overlap=SEARCH_OVERLAP.get(precision))
 
 
 def shown(text: str | tuple[str, str]) -> str:

@@ -65,6 +65,8 @@ COLBERT_BOUNDS = {
     "fp16": Bounds(cosine_min=0.9995),
     "int8": Bounds(cosine_min=0.95, cosine_mean=0.985),
 }
+SEARCH_OVERLAP = {"int8": 0.9}
+"""What a late-interaction model's queries must find again of their ten nearest documents, by MaxSim."""
 HEADS = {"dense": BOUNDS, "sparse": SPARSE_BOUNDS, "colbert": COLBERT_BOUNDS}
 
 
@@ -148,6 +150,17 @@ def compare_multi(
         kinds,
     )
     return replace(figures, max_diff=float(np.abs(vectors.vectors - reference.vectors).max(initial=0.0)))
+
+
+def search_overlap(ours: tuple[MultiVectors, MultiVectors], theirs: tuple[MultiVectors, MultiVectors]) -> float:
+    """Mean share of each query's ten nearest documents that stay, by MaxSim; queries and documents are the same texts.
+
+    Args:
+        ours: queries and documents of the variant, N texts each.
+        theirs: those of the reference.
+    """
+    few = slice(None, None, max(1, len(theirs[0]) // _MAXSIM_TEXTS))
+    return overlap(*(queries[few].maxsim(documents[few], "sum") for queries, documents in (ours, theirs)))
 
 
 def _figures(cosines: npt.NDArray[np.float64], top10: float, batch_diff: float, kinds: Sequence[str]) -> Figures:

@@ -16,7 +16,7 @@ from trivec._engine.engine_drift import tolerance
 from trivec._engine.openvino_session import has_bf16
 from trivec._engine.session import available_devices
 from trivec._errors import InputError, IntegrityError, ModelFormatError, ModelNotFoundError
-from trivec._gate.checks import AnyBounds, Check, bounds_of, check_route
+from trivec._gate.checks import DOCUMENT, QUERY, AnyBounds, Check, bounds_of, check_route
 from trivec._gate.texts import Pair, Text, pairs_of, verification_texts
 from trivec._loading.choice import wanted, with_bf16
 from trivec._loading.open_model import open_model
@@ -94,8 +94,10 @@ def verify(
         run = dataclasses.replace(options, device=place, precision=precision, layout=layout, engine=engine)
         with open_model(source, run) as opened:
             encoder: Any = opened
+            late = encoder.heads == ("colbert",)
             for route in routes:
-                found = check_route(encoder, items, route, reference[route], _bounds(opened))
+                documents = reference.get(DOCUMENT) if late and route == QUERY else None
+                found = check_route(encoder, items, route, reference[route], _bounds(opened), documents)
                 checks += [dataclasses.replace(check, layout=layout) for check in found]
             if record and layout == "mixed" and not any(check.failed for check in checks if check.layout == layout):
                 _approve(manifest, parse_device(encoder.device), checks)

@@ -1,17 +1,19 @@
 """`trivec explain`: what a model makes of a text, or of two."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trivec._encoders.named_call import Method, fingerprint_of_call, spelled_out
+from trivec._encoders.pipeline import Pipeline
 from trivec._encoders.text_encoder import TextEncoder
+from trivec._pooling.heads import has_vector
 from trivec._tokens.tokenizer import TokenReader
 from trivec._vectors.arrays import Array
-from trivec._vectors.heads import HybridVectors
+from trivec._vectors.heads import HybridVectors, concatenated
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
 Ids = npt.NDArray[np.int64]
@@ -74,6 +76,16 @@ class SharedTerm:
 
 
 @dataclass(frozen=True)
+class Match:
+    """A token of a query, and the token of a document whose vector is nearest to its own."""
+
+    a: Token
+    b: Token
+    score: float
+    """The dot product, which is what the token adds to MaxSim."""
+
+
+@dataclass(frozen=True)
 class Similarities:
     """How alike two texts are, by each representation; None for what there is none of."""
 
@@ -84,7 +96,11 @@ class Similarities:
     shared: list[SharedTerm] | None
     """What makes up the dot product, the largest first."""
     colbert: float | None
-    """MaxSim of the first text's vectors in the second's, their mean."""
+    """MaxSim of the first text's vectors in the second's, their mean; of a late-interaction model by its function."""
+    matches: list[Match] | None = None
+    """Of a late-interaction model, which token of the first text met which of the second, in the first one's order."""
+    function: str | None = None
+    """What a late-interaction model compares by: "maxsim", the sum, or "meanmaxsim"."""
 
 
 @dataclass(frozen=True)
@@ -123,20 +139,35 @@ def explain(
     Raises:
         InputError: an unknown prompt, or a model without a route for that method.
     """
-    options = spelled_out(encoder, method, {"prompt_name": prompt_name, "prompt": prompt})
-    parts = encoder.represent(list(texts), **options)
-    pipeline, read = encoder.route(options.get("task")), encoder.prompt_text(prompt, options["prompt_name"])
+    said = {"prompt_name": prompt_name, "prompt": prompt}
+    options = spelled_out(encoder, method, said)
+    sides, late = [options] * len(texts), encoder.heads == ("colbert",)
+    if late and len(texts) == 2 and method == "encode":  # a query, and a document
+        sides = [spelled_out(encoder, side, said) for side in ("encode_query", "encode_document")]
+        parts = concatenated([encoder.represent([text], **side) for text, side in zip(texts, sides, strict=True)])
+    else:
+        parts = encoder.represent(list(texts), **options)
+    routes = [encoder.route(side.get("task")) for side in sides]
     explained = [
-        _explained(encoder, pipeline.tokenizer, text, read, parts.take(slice(row, row + 1)))
+        _explained(
+            encoder,
+            routes[row].tokenizer,
+            text,
+            encoder.prompt_text(prompt, sides[row]["prompt_name"]),
+            parts.take(slice(row, row + 1)),
+        )
         for row, text in enumerate(texts)
     ]
+    similarity = _similarities(encoder, parts) if len(texts) == 2 else None
+    if late and similarity is not None:
+        similarity = _late(encoder, similarity, parts, routes, explained)
     return Explanation(
         model=encoder.name,
         kind=f"{encoder.precision} on {encoder.device}",
         fingerprint=fingerprint_of_call(encoder, options),
-        max_seq_length=pipeline.tokenizer.max_seq_length,
+        max_seq_length=routes[-1].tokenizer.max_seq_length,
         texts=explained,
-        similarity=_similarities(encoder, parts) if len(texts) == 2 else None,
+        similarity=similarity,
     )
 
 
@@ -213,6 +244,32 @@ def _similarities(encoder: TextEncoder[Any], parts: HybridVectors) -> Similariti
     if a_colbert is not None:
         colbert = float(a_colbert.maxsim_pairs(b_colbert)[0])
     return Similarities(dense, sparse, shared, colbert)
+
+
+def _late(
+    encoder: TextEncoder[Any],
+    found: Similarities,
+    parts: HybridVectors,
+    routes: Sequence[Pipeline],
+    texts: Sequence[Explained],
+) -> Similarities:
+    """The score by the model's own function, and which tokens it comes from."""
+    queries, documents = (parts.colbert[row : row + 1] for row in (0, 1))  # type: ignore[index]
+    sides = [_with_vectors(route, text.tokens) for route, text in zip(routes, texts, strict=True)]
+    products = queries[0] @ documents[0].T  # (S, T)
+    best = products.argmax(1) if products.shape[1] else np.zeros(0, dtype=np.int64)  # (S,)
+    matches = [Match(sides[0][i], sides[1][j], float(products[i, j])) for i, j in enumerate(best.tolist())]
+    score = float(encoder.similarity_pairwise(queries, documents)[0])
+    return replace(found, colbert=score, matches=matches, function=encoder.similarity_fn_name)
+
+
+def _with_vectors(route: Pipeline, tokens: Sequence[Token]) -> list[Token]:
+    """Those of a text's tokens that have a vector."""
+    ids = np.array([token.id for token in tokens], dtype=np.int64)
+    kept = (
+        np.ones(len(ids), dtype=np.bool_) if route.multi is None else has_vector(route.multi, ids, np.arange(len(ids)))
+    )
+    return [token for token, stays in zip(tokens, kept, strict=True) if stays]
 
 
 def _dense(encoder: TextEncoder[Any], first: Array, second: Array) -> dict[str, float]:

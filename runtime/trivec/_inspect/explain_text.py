@@ -78,7 +78,17 @@ def _similarities(found: Similarities, top: int) -> Iterator[str]:
         total = f"; {len(found.shared):,} shared terms{which}" if found.shared else "; no shared terms"
         yield from labelled("sparse", f"{_functions(found.sparse)}{total}")
         yield from bars([_product(term) for term in found.shared[:top]])
-    if found.colbert is not None:
+    if found.matches is not None and found.colbert is not None:
+        shown = min(top, len(found.matches))
+        which = f", the first {shown} of {len(found.matches)}" if shown < len(found.matches) else ""
+        how = "mean" if found.function == "meanmaxsim" else "sum"
+        yield from labelled(
+            "colbert", f"{found.function} {found.colbert + 0.0:.4f}, the {how} of what A's tokens meet{which}:"
+        )
+        yield from bars(
+            [(match.a.token, match.score, f"{printable(match.b.token)[:12]:>12}") for match in found.matches[:top]]
+        )
+    elif found.colbert is not None:
         yield from labelled("colbert", f"{found.colbert + 0.0:.4f}, the mean of each token of A's best match in B")
 
 

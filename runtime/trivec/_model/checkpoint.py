@@ -123,7 +123,7 @@ def read_checkpoint(
     if kind not in _KINDS:
         raise ModelFormatError(f"{source.name} is a {kind} checkpoint; trivec handles those of {', '.join(_KINDS)}.")
     check_settings(source, _SETTINGS, settings, _KNOWN.get(kind, MODEL))
-    family, why = _family(source, family, _KINDS[kind], modules=bool(modules))
+    family, why = _family(source, family, kind, modules=bool(modules))
     if family == "rerank":
         return _reranker(source, modules, settings if modules else {}, why)
     if family == "late":
@@ -171,11 +171,11 @@ def _without_prompt(route: Route) -> Route:
     return route if route.pooling is None else replace(route, pooling=replace(route.pooling, include_prompt=False))
 
 
-def _family(source: Source, asked: str, stated: str, *, modules: bool) -> tuple[str, str]:
-    """The family, and what decided it; `stated` is what config_sentence_transformers.json says of it, or "auto"."""
+def _family(source: Source, asked: str, kind: str, *, modules: bool) -> tuple[str, str]:
+    """The family, and what decided it; `kind` is the class that config_sentence_transformers.json names."""
+    stated = _KINDS[kind]
     if asked != "auto":
         if stated not in ("auto", asked):
-            kind = next(name for name, family in _KINDS.items() if family == stated)
             raise ModelFormatError(f"{source.name} is a {kind} checkpoint, not {asked!r}. Use: --family {stated}")
         return asked, "as asked"
     if stated in ("rerank", "late"):

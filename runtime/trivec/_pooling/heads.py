@@ -61,7 +61,7 @@ def token_vectors(head: Multi, batch: Batch, made: Floats, width: int | None = N
     """The vectors (T, D) of tokens, cut to a width, without those that the head leaves out."""
     lengths, made = batch.lengths, made[:, :width]
     if head.dropped_ids:
-        stays = ~np.isin(batch.ids, head.dropped_ids) & (batch.positions() >= head.skip)  # (T,)
+        stays = has_vector(head, batch.ids, batch.positions())  # (T,)
         offsets = np.concatenate([[0], np.cumsum(np.add.reduceat(stays, batch.offsets[:-1], dtype=np.int64))])
         kept = made[stays]
         return MultiVectors._trusted(normalize(kept) if head.normalize else kept, offsets.astype(np.int64))
@@ -71,6 +71,12 @@ def token_vectors(head: Multi, batch: Batch, made: Floats, width: int | None = N
         kept = made[batch.positions() >= head.skip]
     offsets = np.concatenate([[0], np.cumsum(np.maximum(lengths - head.skip, 0))]).astype(np.int64)
     return MultiVectors._trusted(normalize(kept) if head.normalize else kept, offsets)
+
+
+def has_vector(head: Multi, ids: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """(T,) which tokens have a vector, by their ids (T,) and their places in their texts (T,)."""
+    found: npt.NDArray[np.bool_] = ~np.isin(ids, head.dropped_ids) & (positions >= head.skip)
+    return found
 
 
 def term_weights(

@@ -104,4 +104,6 @@ def _way(model: Model) -> str:
         return ' For its sparse vectors say "outputs": ["sparse"], or ask /embed_sparse.'
     if model.heads == ("score",):
         return " It scores pairs: ask /rerank, or /score."
+    if model.heads == ("colbert",):
+        return ' For its vectors of tokens say "outputs": ["colbert"], or ask /embed_all; for scores, /score.'
     return ""

@@ -1,9 +1,11 @@
 """Scores of pairs: /rerank of TEI, of Cohere and Jina, and of Weaviate, and vLLM's /score."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
+from trivec._encoders.calls import Side
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
@@ -56,13 +58,22 @@ class Rerankers:
         body = await exchange.parsed(Score)
         first, second = _two_lists(body, exchange)
         model = self._registry.find(body.model, (), first=True).model
+        limit = length_of(body.truncate_prompt_tokens)
         if model.heads == ("score",):
             ask = Ask(list(zip(first, second, strict=True)), ("score",), "text_2")
             answer = await answered(self._work, exchange, model, ask)
             scores = sigmoid(cast("Floats", answer.vectors.dense)[:, 0])
+        elif model.heads == ("colbert",):  # whose sides are read differently
+            sides: list[Answer] = []
+            tasks: tuple[Side, Side] = ("query", "document")
+            for texts, task in zip((first, second), tasks, strict=True):
+                ask = Ask(texts, model.heads, "text_2", task=task, max_length=limit)
+                sides.append(await answered(self._work, exchange, model, ask))
+            scores = model.encoder.similarity_pairwise(*(side.vectors.colbert for side in sides))
+            answer = replace(sides[1], tokens=sides[0].tokens + sides[1].tokens)
         else:
             both = [*first, *second]
-            ask = Ask(both, model.heads, "text_2", max_length=length_of(body.truncate_prompt_tokens))
+            ask = Ask(both, model.heads, "text_2", max_length=limit)
             answer = await answered(self._work, exchange, model, ask)
             scores = _similarities(model, answer, len(first))
         exchange.facts.fingerprint = model.fingerprint(ask)

@@ -37,9 +37,10 @@ class TEI:
         return Reply(await listed(len(dense), lambda row: dense[row]))
 
     async def embed_all(self, exchange: Exchange) -> Reply:
-        """POST /embed_all: vectors of all tokens."""
+        """POST /embed_all: vectors of all tokens; of a late-interaction model, those that it compares texts by."""
         body = await exchange.parsed(Embed)
-        model, ask, answer = await self._answer(exchange, body, "dense", states=True)
+        late = self._any(body.model).model.heads == ("colbert",)
+        model, ask, answer = await self._answer(exchange, body, "colbert" if late else "dense", states=not late)
         states = cast("MultiVectors", answer.vectors.colbert)
         exchange.facts.fingerprint = model.fingerprint(ask)
         return Reply(await listed(len(ask.texts), lambda row: multi_row(states, row)))

@@ -119,7 +119,8 @@ GOLDEN = """\
       ],
       "sparse": null,
       "multi": null,
-      "score": null
+      "score": null,
+      "max_seq_length": null
     }
   },
   "default_route": "default",

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -21,7 +21,7 @@ from trivec_export._graph.seen import with_seen
 
 QUERIES, DOCUMENTS = TEXTS[::2], TEXTS
 Make = Callable[[Path], Path]
-PLAIN = {"do_query_expansion": False, "skiplist_words": []}
+PLAIN: dict[str, Any] = {"do_query_expansion": False, "skiplist_words": []}
 CHECKPOINTS: dict[str, Make] = {
     "plain": lambda folder: pylate(folder, **PLAIN),
     "no prefixes": lambda folder: pylate(folder, query_prefix="", document_prefix="", **PLAIN),
@@ -132,14 +132,15 @@ def test_other_precisions(tmp_path: Path) -> None:
     assert "min 0.95, mean 0.985, top-10 0.9" in report  # of queries
     assert "min 0.95, mean 0.985 |" in report  # of documents
     assert set(encoder["variants"]) == {"fp32", "fp16", *([] if "int8" in refused else ["int8"])}
-    for precision, variant in encoder["variants"].items():
+    for name, variant in encoder["variants"].items():
         assert variant["inputs"] == ["input_ids", "seen"]
         graph = onnx.load(folder / variant["files"][0]["path"], load_external_data=False).graph
-        assert [value.name for value in graph.input] == ["input_ids", "seen"], precision
+        assert [value.name for value in graph.input] == ["input_ids", "seen"], name
         routes = {check["route"]: check for check in (variant["gate"], *variant["gate"]["others"])}
         assert set(routes) == {"query", "document"}
     queries = oracle(checkpoint).encode_query(QUERIES, convert_to_numpy=True)
-    for precision, least in {"int8": 0.95, "fp32": 0.99999}.items():
+    bounds: tuple[tuple[Literal["fp32", "int8"], float], ...] = (("int8", 0.95), ("fp32", 0.99999))
+    for precision, least in bounds:
         if precision in encoder["variants"]:
             with trivec.load(folder, device="cpu", precision=precision) as late:
                 found = late.encode_query(QUERIES)
@@ -147,7 +148,7 @@ def test_other_precisions(tmp_path: Path) -> None:
                     assert (mine * theirs).sum(1).mean() >= least
     checks = trivec_verify(folder, device="cpu", texts=verification_texts()[::12])
     assert {(check.precision, check.route) for check in checks} >= {("fp32", "query"), ("fp32", "document")}
-    assert all(check.figures.top10_overlap == 1 for check in checks if check.precision == "fp32")
+    assert {check.record("")["top10_overlap"] for check in checks if check.precision == "fp32"} == {1.0}
     asked = {(check.precision, check.route): check.asked for check in checks}
     if "int8" in encoder["variants"]:
         assert asked["int8", "query"].endswith("top-10 0.9")
@@ -168,7 +169,7 @@ def test_the_gate_asks_which_documents_queries_find() -> None:
     assert same == 1
     assert moved < 0.6
     assert bounds_of("int8")["colbert"].missed(replace_overlap(moved)) == []
-    missed = search_bounds(bounds_of("int8")["colbert"], "int8").missed(replace_overlap(moved))  # type: ignore[union-attr]
+    missed = search_bounds(bounds_of("int8")["colbert"], "int8").missed(replace_overlap(moved))
     assert missed == [f"top-10 overlap {moved:.4f} < 0.9"]
 
 

@@ -137,7 +137,8 @@ def _dense(folder: Path, size: int, layer: Layer) -> None:
 
 
 def _random(rows: int, columns: int, seed: int) -> torch.Tensor:
-    return torch.randn((rows, columns), generator=torch.Generator().manual_seed(seed)) * columns**-0.5
+    drawn: torch.Tensor = torch.randn((rows, columns), generator=torch.Generator().manual_seed(seed)) * columns**-0.5
+    return drawn
 
 
 def _write(path: Path, value: object) -> None:

@@ -160,7 +160,8 @@ def search_overlap(ours: tuple[MultiVectors, MultiVectors], theirs: tuple[MultiV
         theirs: those of the reference.
     """
     few = slice(None, None, max(1, len(theirs[0]) // _MAXSIM_TEXTS))
-    return overlap(*(queries[few].maxsim(documents[few], "sum") for queries, documents in (ours, theirs)))
+    mine, wanted = (queries[few].maxsim(documents[few], "sum") for queries, documents in (ours, theirs))  # (n, n) each
+    return overlap(mine, wanted)
 
 
 def _figures(cosines: npt.NDArray[np.float64], top10: float, batch_diff: float, kinds: Sequence[str]) -> Figures:

@@ -193,7 +193,7 @@ def test_ranks(tiny: TinyLate, late: LateEncoder) -> None:
         (("cat", ["a", 3]), "got int at index 1"),
     ):
         with pytest.raises(InputError, match=message):
-            late.rank(*arguments)  # type: ignore[arg-type]
+            late.rank(*arguments)
 
 
 @pytest.mark.parametrize(

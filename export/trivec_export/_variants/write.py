@@ -95,7 +95,7 @@ def _write_cuda(folder: Path, part: Draft, half: onnx.ModelProto, variant: Varia
     """Write the graph for CUDA over the weights of a written fp16 variant; None, and why, where there is none."""
     if part.encoder.attention == PLAIN:
         return None, "its attention is plain"
-    if part.verification.is_pairs:
+    if any(read.is_pairs for read in part.verification.values()):
         return None, "it scores pairs"
     if SEEN in variant.inputs:
         return None, "its queries have tokens that nobody attends to"

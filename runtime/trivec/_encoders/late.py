@@ -10,11 +10,11 @@ from trivec._encoders.calls import Call, for_task, in_thread
 from trivec._encoders.fingerprint import heads_fingerprint
 from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.pipeline import Pipeline
-from trivec._encoders.reranker import Ranked
 from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import InputError
 from trivec._model.manifest import Manifest
 from trivec._pooling.heads import Wanted
+from trivec._pooling.ranks import Ranked
 from trivec._tokens.inputs import as_texts
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.heads import HybridVectors

@@ -14,7 +14,7 @@ from trivec._encoders.text_encoder import TextEncoder
 from trivec._errors import InputError
 from trivec._model.manifest import Manifest
 from trivec._pooling.heads import Wanted
-from trivec._pooling.ranks import Ranked
+from trivec._pooling.ranks import Ranked, check_top_k, documents_of, ranked
 from trivec._tokens.inputs import as_texts
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.heads import HybridVectors
@@ -245,25 +245,18 @@ class LateEncoder(TextEncoder[Any]):
             InputError: a query or document that is no text (its index is named), or vectors whose texts are asked for.
             Whatever `encode` raises.
         """
-        if not isinstance(query, str):
-            raise InputError(f"expected a query that is a text, got {type(query).__name__}: {str(query)[:40]!r}.")
-        if top_k is not None and (not isinstance(top_k, int | np.integer) or isinstance(top_k, bool) or top_k < 1):
-            raise InputError(f"top_k must be a positive integer or None, got {top_k!r}.")
+        check_top_k(top_k)
         texts: Sequence[str] = []
         if isinstance(documents, MultiVectors):
+            documents_of(query, [])
             if return_documents:
                 raise InputError("return_documents is for texts, and these are vectors. Look them up by corpus_id.")
             vectors = documents
         else:
-            texts, single = as_texts(documents, None)
-            if single:
-                raise InputError("expected a list of documents, got one text. Type: rank(query, [document])")
+            texts = documents_of(query, documents)
             vectors = self.encode_document(texts, batch_size=batch_size)
         scores = self.similarity(self.encode_query([query]), vectors)[0]  # (N,)
-        order = np.argsort(-scores, kind="stable")[:top_k].tolist()
-        if return_documents:
-            return [{"corpus_id": row, "score": float(scores[row]), "text": texts[row]} for row in order]
-        return [{"corpus_id": row, "score": float(scores[row])} for row in order]
+        return ranked(scores, texts, top_k, return_documents)
 
     arank = in_thread(rank)
 

@@ -91,7 +91,7 @@ class Readme:
         else:
             command = [sys.executable, "-c", code]
         done = subprocess.run(
-            command, cwd=work, env=self.environment, capture_output=True, text=True, timeout=400, check=False
+            command, cwd=work, env=self.environment, capture_output=True, text=True, timeout=1800, check=False
         )
         assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
 

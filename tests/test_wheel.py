@@ -58,7 +58,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Wheel, Wheel]:
     """Built with the address of a repository, and without."""
     base = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(base / "tools")]
-    subprocess.run([*pip, "--constraint", str(ROOT / "scripts/constraints.in"), "hatchling"], check=True, timeout=300)
+    subprocess.run([*pip, "--constraint", str(ROOT / "scripts/constraints.in"), "hatchling"], check=True, timeout=1800)
     return _built(base, ADDRESS), _built(base, "")
 
 

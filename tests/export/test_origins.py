@@ -70,7 +70,7 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     environment = {**os.environ, "PYTHONHASHSEED": "7", "HOME": str(there), "USER": "nobody", "TZ": "Asia/Tokyo"}
     environment["OPENBLAS_NUM_THREADS"] = "1"
     command = [sys.executable, "-m", "trivec", "export", "./checkpoint", "out/second", *OPTIONS, "--quiet"]
-    subprocess.run(command, cwd=there, env=environment, check=True, capture_output=True, timeout=400)
+    subprocess.run(command, cwd=there, env=environment, check=True, capture_output=True, timeout=1800)
     return made, first, there / "out" / "second"
 
 

@@ -72,7 +72,7 @@ class Image:
     def run(self, command: list[str]) -> str:
         """What a command of the image prints; it ends with 0."""
         done = subprocess.run(
-            command, cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=1800, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

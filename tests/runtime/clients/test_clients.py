@@ -88,7 +88,7 @@ def test_what_the_page_copies_for_langchain(url: str, side: str) -> None:
         shown, ranking = matrix(page), rankings(page)["Dense"]
     environment = {**os.environ, "TRIVEC_API_KEY": KEY}
     run = [[str(python), "-Ic", snippet] for snippet in snippets]
-    cosines, ranked = (subprocess.check_output(one, env=environment, text=True, timeout=300) for one in run)
+    cosines, ranked = (subprocess.check_output(one, env=environment, text=True, timeout=1800) for one in run)
     numbers = [float(number) for number in re.sub(r"[\[\]]", " ", cosines).split()]
     np.testing.assert_allclose(numbers, shown.ravel(), atol=6e-3)
     lines = [line.partition(" ") for line in ranked.splitlines()]

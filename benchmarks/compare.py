@@ -2,10 +2,11 @@
 
     python -m benchmarks.compare [--quick] [--only dense,splade,...] [--engines NAME,...] [--data FOLDER] [--threads 2]
 
-Each engine runs in its own virtual environment (build/bench/NAME, made at the first run) and its own process; they take
-turns, round after round, and ratios are taken within a round. Writes benchmarks/results/bench.jsonl (one measurement a
-line, then the tables), bench.md and plots. --quick runs everything on few texts, and writes bench-quick.*: a check, not
-a result. An engine that cannot be installed or run gets a row that says why.
+The models are the real all-MiniLM-L6-v2, and all-mpnet-base-v2 and multilingual-e5-small where scripts/models has built
+them (--models). Each engine runs in its own virtual environment (build/bench/NAME, made at the first run) and its own
+process; they take turns, round after round, and ratios are taken within a round. Writes benchmarks/results/bench.jsonl
+(one measurement a line, then the tables), bench.md and plots. --quick runs everything on few texts, and writes
+bench-quick.*: a check, not a result. An engine that cannot be installed or run gets a row that says why.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from benchmarks.harness import ceiling, models, profile, report, tables, venvs
 from benchmarks.harness.contest import OURS, Contest, Field, Outcome, TextSet, agreement, text_set
-from benchmarks.harness.models import BGE, BGE_LAYERS, MINILM, SPLADE, VOCABULARY, checkpoint
+from benchmarks.harness.models import BGE, BGE_LAYERS, MINILM, REAL, SPLADE, VOCABULARY, Real, checkpoint
 from benchmarks.harness.scifact import (
     SciFact,
     cosine_ndcg,
@@ -81,7 +82,9 @@ class Comparison:
         """What the goals are compared with, by "section / set / engine"."""
         self.by_row: dict[str, Mapping[str, Sequence[float]]] = {}
         """Seconds or bytes by row of the table of classes, then engine."""
-        self.onnx: Path | Failed | None = None
+        self.onnx: dict[str, Path | Failed] = {}
+        """By model: the ONNX file that the peers export."""
+        self.minilm = Real("MiniLM", checkpoint(), args.folder, MINILM)
         self.pythons: dict[str, Path | Failed] = {}
 
     def run(self) -> None:
@@ -117,29 +120,30 @@ class Comparison:
 
     # ---- who takes part
 
-    def dense_contenders(self) -> list[Contender]:
-        """Everybody who encodes MiniLM."""
-        minilm, graph = str(checkpoint()), self._graph()
+    def dense_contenders(self, model: Real | None = None) -> list[Contender]:
+        """Everybody who encodes a model; None: MiniLM."""
+        model = model or self.minilm
+        made, graph = str(model.checkpoint), self._graph(model)
         onnx = "" if isinstance(graph, Failed) else str(graph)
         common = {"threads": self.args.threads, "tokens": LIMIT}
-        folder = str(self.args.folder)
+        kept = self.work / f"models/{model.name.lower()}"
         onnx_venv, torch_venv = "onnx-4.57", "sentence-transformers"
         backend = "sentence-transformers ONNX", "sentence-transformers-onnx"
-        fast = self.work / "models/minilm-fastembed"
+        fast = kept.with_name(f"{kept.name}-fastembed")
         if not isinstance(graph, Failed):
-            models.fastembed_folder(graph, fast, LIMIT)
+            models.fastembed_folder(graph, fast, LIMIT, model.checkpoint)
         every = [
-            *self._ours(folder, LIMIT),
-            Contender("sentence-transformers", "sentence-transformers", torch_venv, {"folder": minilm} | common, (32,)),
+            *self._ours(str(model.folder), LIMIT),
+            Contender("sentence-transformers", "sentence-transformers", torch_venv, {"folder": made} | common, (32,)),
             Contender("FastEmbed", "fastembed", "fastembed", {"folder": str(fast)} | common, (8, 32, 256)),
             Contender(*backend, onnx_venv, {"folder": onnx} | common, (32,)),
             Contender("Optimum ORTModel", "ortmodel", onnx_venv, {"folder": onnx} | common, (32,)),
-            *self._of_openvino(minilm, onnx, common),
+            *self._of_openvino(model, onnx, common),
             Contender(
                 "CTranslate2 int8",
                 "ctranslate2",
                 "ctranslate2",
-                {"folder": minilm, "export": str(self.work / "models/minilm-ctranslate2"), "compute": "int8"} | common,
+                {"folder": made, "export": f"{kept}-ctranslate2", "compute": "int8"} | common,
                 (8, 32),
                 "int8",
             ),
@@ -149,14 +153,15 @@ class Comparison:
                 self.place.fail(contender, graph)
         return self._wanted(every)
 
-    def _of_openvino(self, checkpoint: str, onnx: str, common: dict[str, Any]) -> list[Contender]:
+    def _of_openvino(self, model: Real, onnx: str, common: dict[str, Any]) -> list[Contender]:
         """OpenVINO with our files, by itself and behind sentence-transformers; bf16 where this CPU has it."""
-        ours = common | {"folder": str(self.args.folder), "engine": "openvino"}
+        checkpoint = str(model.checkpoint)
+        ours = common | {"folder": str(model.folder), "engine": "openvino"}
         graph = common | {"folder": onnx, "graph": f"{onnx}/onnx/model.onnx"}
         texts = self.work / "texts/calibration.txt"
         texts.parent.mkdir(parents=True, exist_ok=True)
         texts.write_text("\n".join(even_sample(short_texts(self.data), 300)), encoding="utf-8")
-        integer = {"export": str(self.work / "models/minilm-nncf.xml"), "calibration": str(texts)}
+        integer = {"export": str(self.work / f"models/{model.name.lower()}-nncf.xml"), "calibration": str(texts)}
         hints = {"fp32": "f32", "bf16": "bf16"} if has_bf16() else {"fp32": "f32"}
         behind = "sentence-transformers-openvino", "openvino", {"folder": checkpoint} | common, (32,)
         found = [
@@ -195,41 +200,55 @@ class Comparison:
         wanted = self.args.engines
         return [c for c in contenders if not wanted or any(part.lower() in c.name.lower() for part in wanted)]
 
-    def _graph(self) -> Path | Failed:
+    def _graph(self, model: Real) -> Path | Failed:
         """The checkpoint with the ONNX file that the peers export, or why they cannot."""
-        if self.onnx is None:
+        if model.name not in self.onnx:
             try:
-                python, log = self.place.pythons("onnx-4.57"), self.work / "logs/export.log"
-                self.onnx = models.onnx_checkpoint(python, self.work / "models/minilm-onnx", self.args.threads, log)
+                python, log = self.place.pythons("onnx-4.57"), self.work / f"logs/export-{model.name}.log"
+                out = self.work / f"models/{model.name.lower()}-onnx"
+                self.onnx[model.name] = models.onnx_checkpoint(python, out, self.args.threads, log, model.checkpoint)
             except Failed as error:
-                self.onnx = error
-        return self.onnx
+                self.onnx[model.name] = error
+        return self.onnx[model.name]
 
     # ---- sections
 
     def dense(self) -> None:
-        """Throughput, agreement and latency of MiniLM."""
-        contenders = self.dense_contenders()
+        """Throughput, agreement and latency of every dense model."""
+        for name in self.args.models:
+            try:
+                found = self.minilm if name == "MiniLM" else models.real_folders(name, self.work / "models")
+            except Failed as error:
+                self._no_model(f"dense {name}", f"Throughput: {name}", error)
+                continue
+            self._dense(found)
+
+    def _dense(self, model: Real) -> None:
+        """The same of one; MiniLM's rows have no name of a model, being the goals'."""
+        of = "" if model is self.minilm else f"{model.name} "
+        self.place.section = f"dense {of}".strip()
+        contenders = self.dense_contenders(model)
         short = even_sample(short_texts(self.data), self.sizes.short)
         long = even_sample(list(self.data.abstracts.values()), self.sizes.long)
         texts = {"short": short, "long": long, "mixed": mixed_texts(self.data, self.sizes.mixed)}
-        tokenizer = checkpoint() / "tokenizer.json"
-        sets = {name: self._set(name, found, tokenizer, LIMIT, MINILM) for name, found in texts.items()}
-        with self._contest(contenders, MINILM) as contest:
+        tokenizer = model.checkpoint / "tokenizer.json"
+        sets = {name: self._set(of + name, found, tokenizer, LIMIT, model.shape) for name, found in texts.items()}
+        with self._contest(contenders, model.shape) as contest:
             for name in sets if "dense" in self.args.only else ():
                 note = (
-                    f"all-MiniLM-L6-v2, at most {LIMIT} tokens, {self.args.threads} threads. The three peers on "
+                    f"{REAL[model.name][0]}, at most {LIMIT} tokens, {self.args.threads} threads. The three peers on "
                     "onnxruntime share one graph, as sentence-transformers' ONNX backend exports it."
                 )
-                self._throughput(f"dense {name}", contest, sets[name], note)
+                self._throughput(f"dense {of}{name}", contest, sets[name], note)
             if "dense" in self.args.only:
-                self._agreement("agreement", "Agreement with sentence-transformers", contest, sets["mixed"])
+                title = f"Agreement with sentence-transformers{of and ': '}{of.strip()}"
+                self._agreement(f"agreement {of}".strip(), title, contest, sets["mixed"])
             if "latency" in self.args.only:
                 blocks = contest.latency(sets["short"], self.sizes.blocks)
-                self.tables.append(tables.latency(blocks, contenders, self.place))
-                self.by_row["one text"] = {n: [float(np.median(b)) for b in found] for n, found in blocks.items()}
+                self.tables.append(tables.latency(blocks, contenders, self.place, of.strip()))
+                self.by_row[f"{of}one text"] = {n: [float(np.median(b)) for b in found] for n, found in blocks.items()}
                 for name, found in blocks.items():
-                    self.figures[f"latency / {name}"] = float(np.median(np.concatenate(found)))
+                    self.figures[f"latency / {of}{name}"] = float(np.median(np.concatenate(found)))
 
     def splade(self) -> None:
         """SPLADE against SparseEncoder."""
@@ -466,6 +485,7 @@ def _with(contender: Contender, options: dict[str, Any]) -> Contender:
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=ROOT / "build/demo/minilm", help="MiniLM, fp32 and int8")
+    parser.add_argument("--models", default=",".join(REAL), help=f"dense ones, some of {','.join(REAL)}")
     parser.add_argument("--data", type=Path, help="SciFact in BEIR's layout; without it, it comes from the Hub")
     parser.add_argument("--splade", type=Path, default=SHARED / "models/splade-minilm", help="checkpoint, or build.py")
     parser.add_argument("--static", type=Path, default=SHARED / "models/potion-base-2M", help="a model2vec folder")
@@ -477,7 +497,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--name", help="of the files that are written (default bench, or bench-quick)")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results")
     args = parser.parse_args(arguments)
-    args.only = args.only.split(",")
+    args.only, args.models = args.only.split(","), args.models.split(",")
+    if unknown := sorted({*args.models} - {*REAL}):
+        parser.error(f"--models {','.join(unknown)}: choose from {', '.join(REAL)}")
     args.engines = [part.strip() for part in args.engines.split(",") if part.strip()]
     args.name = args.name or ("bench-quick" if args.quick else "bench")
     if unknown := [name for name in args.only if name not in SECTIONS]:

@@ -31,6 +31,12 @@ SPLADE = Shape(layers=6, hidden=384, inner=1536, head=384 * 384 + 384 * 30522)  
 XLM_R_BASE = Shape(layers=12, hidden=768, inner=3072)
 BGE = Shape(layers=BGE_LAYERS, hidden=1024, inner=4096, head=1024 * 1024 + 1024)  # a ColBERT vector and a weight
 VOCABULARY = 250002
+REAL = {
+    "MiniLM": ("all-MiniLM-L6-v2", MINILM),
+    "mpnet": ("all-mpnet-base-v2", XLM_R_BASE),
+    "e5-small": ("multilingual-e5-small", Shape(layers=12, hidden=384, inner=1536)),
+}
+"""Models with their trained weights: what scripts/models calls them, and their products."""
 EXPORT = ("torch", "transformers", "optimum", "onnx", "onnxscript", "safetensors")
 CHECKED = ("MiniLM", "bert-base", "BGE-M3")
 """What scripts/gpu-check looks at."""
@@ -49,6 +55,28 @@ class Model(NamedTuple):
     shape: Shape
     limit: int
     """Tokens."""
+
+
+class Real(NamedTuple):
+    """A model with its trained weights: the checkpoint, and trivec's folder of it."""
+
+    name: str
+    checkpoint: Path
+    folder: Path
+    shape: Shape
+
+
+def real_folders(name: str, models: Path) -> Real:
+    """One that scripts/models has built, exported here if need be.
+
+    Raises:
+        Failed: it is not there.
+    """
+    called, shape = REAL[name]
+    made = ROOT / "build/models" / called
+    if not (made / "modules.json").is_file():
+        raise Failed("scripts/models", f"build/models/{called} is not there")
+    return Real(name, made, _exported(made, models / f"{name}-trivec", ()), shape)
 
 
 def checkpoint() -> Path:

@@ -125,8 +125,10 @@ def throughput(key: str, outcome: Outcome, contenders: Sequence[Contender], plac
     return Table(key, f"Throughput: {texts.name}", note, rows, {"texts/s": 1, "share of ceiling %": 1})
 
 
-def latency(blocks: Mapping[str, Sequence[Sequence[float]]], contenders: Sequence[Contender], place: Field) -> Table:
-    """Milliseconds of one text."""
+def latency(
+    blocks: Mapping[str, Sequence[Sequence[float]]], contenders: Sequence[Contender], place: Field, model: str = ""
+) -> Table:
+    """Milliseconds of one text; of MiniLM, where no model is named."""
     middles = {name: [float(np.median(block)) for block in found] for name, found in blocks.items()}
     rows: list[Row] = []
     for contender in contenders:
@@ -144,7 +146,8 @@ def latency(blocks: Mapping[str, Sequence[Sequence[float]]], contenders: Sequenc
         f"{calls} calls of each engine with one sentence of 10 to 14 words, in blocks that take turns; the first calls "
         "of a block do not count. `x`: of neighbouring blocks' medians, how many times as fast trivec is."
     )
-    return Table("latency", "Latency of one short text", note, rows)
+    title = f"Latency of one short text{model and ': '}{model}"
+    return Table(f"latency {model}".strip(), title, note, rows)
 
 
 def cold_start(seconds: Mapping[str, Sequence[float]], contenders: Sequence[Contender], place: Field) -> Table:

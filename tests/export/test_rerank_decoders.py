@@ -106,7 +106,9 @@ def test_scores_and_ids_equal_the_reference(template: str | None, no: int | None
                 messages = oracle[0].input_formatter.pair_to_messages((query, document))
                 total = len(whole.apply_chat_template(messages, tokenize=True)["input_ids"]) - 128
                 most = len(whole(document, add_special_tokens=False)["input_ids"])
-                assert explain_pair(reranker, query, document).cut == (max(0, total - most), min(total, most))
+                cut = explain_pair(reranker, query, document).cut
+                assert sum(cut) == total > 0
+                assert abs(cut[1] - min(total, most)) <= 2  # at its borders, a text's tokens merge with the template's
             with pytest.raises(trivec.InputError, match=r"puts pairs into a chat template, .* Type: predict"):
                 reranker.compute_score(PAIRS)
     written = manifest_file.read(tmp_path / "model")

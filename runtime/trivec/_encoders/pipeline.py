@@ -194,7 +194,8 @@ class Pipeline:
             made = run_mixed(session, batch, wanted, weights, self.encoder.max_positions)
         else:
             ids = batch.rows()  # (B, S)
-            arrays = session.run_all(ids, tuple(wanted), batch.second)
+            more = () if batch.second is None else (batch.second,)
+            arrays = session.run_all(ids, tuple(wanted), *more)
             made = {
                 name: _by_row(name, array, ids, by_token)
                 for (name, by_token), array in zip(wanted.items(), arrays, strict=True)

@@ -84,7 +84,7 @@ class Pipeline:
                 finite.append(finite_texts(made[head.output], batch.offsets if head.kind == "lexical" else None))
             terms = term_weights(head, batch, made.get(head.output), self.arrays.get(head.array), wanted.sparse)
         if tokens is not None:
-            several = token_vectors(tokens, batch, made[tokens.output], wanted.width)
+            several = token_vectors(tokens, batch, made[tokens.output], wanted.token_width)
             finite.append(finite_texts(several.vectors, several.offsets))
         if len(finite) == 1:
             return HybridVectors(dense, terms, several), finite[0]
@@ -163,7 +163,7 @@ class Pipeline:
         return HybridVectors(
             dense,
             SparseVectors.empty(count, self.sparse.dim) if wanted.sparse is not None and self.sparse else None,
-            MultiVectors.empty(count, wanted.width or tokens.dim) if tokens is not None else None,
+            MultiVectors.empty(count, wanted.token_width or tokens.dim) if tokens is not None else None,
         )
 
     def _outputs(

@@ -35,9 +35,14 @@ class Wanted(NamedTuple):
     states: bool = False
     """Token embeddings (S, H) in the place of the multi-vector head's."""
     width: int | None = None
-    """Numbers that are kept of a dense vector, or of a token's; None: all."""
+    """Numbers that are kept of a dense vector, or of a token's of late interaction; None: all."""
     score: bool = False
     """Logits of pairs, and nothing else."""
+
+    @property
+    def token_width(self) -> int | None:
+        """Numbers that are kept of a token's vector, of late interaction; None: all."""
+        return self.width if self.multi and not self.dense else None
 
 
 def pool_batch(states: Floats, batch: Batch, pooling: Pooling, prompt_length: int) -> Floats:

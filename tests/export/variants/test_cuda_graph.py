@@ -367,8 +367,9 @@ def test_the_packed_operator_is_as_onnxruntime_declares_it(made: Callable[[str],
 
 
 def part(rows: list[Ids]) -> Draft:
-    """What writing a graph for CUDA reads of a part: calibration texts."""
-    return cast("Draft", SimpleNamespace(calibration=Tokenized([], rows), encoder=SimpleNamespace(attention="fused")))
+    """What writing a graph for CUDA reads of a part: calibration texts, and whether it scores pairs."""
+    texts, encoder = Tokenized([], rows), SimpleNamespace(attention="fused")
+    return cast("Draft", SimpleNamespace(calibration=texts, verification={"default": texts}, encoder=encoder))
 
 
 def written(folder: Path, model: onnx.ModelProto) -> tuple[onnx.ModelProto, Variant]:

@@ -46,6 +46,6 @@ def test_a_kind_is_what_comes_or_an_error(name: str, kind: Any) -> None:
 def test_a_kind_that_there_is_not() -> None:
     wrong: Any = "rerank"
     with pytest.raises(
-        trivec.InputError, match=r"^kind 'rerank' is none of dense, hybrid, reranker, sparse, static\.$"
+        trivec.InputError, match=r"^kind 'rerank' is none of dense, hybrid, late, reranker, sparse, static\.$"
     ):
         trivec.load("nowhere", kind=wrong)

@@ -343,7 +343,7 @@ def test_no_such_dim_or_vectors(call: Callable[[], object], message: str) -> Non
 def test_names_and_what_the_import_brings() -> None:
     assert util.__all__ == sorted(util.__all__)
     assert {getattr(util, name).__module__ for name in util.__all__} == {"trivec", "trivec.util"}
-    assert set(util.__all__) <= set(reference.__all__)
+    assert set(util.__all__) - {"rerank"} <= set(reference.__all__)  # a second stage, which it leaves to its readers
     code = "import trivec.util, sys; print({'torch', 'scipy', 'onnxruntime', 'sklearn'} & set(sys.modules))"
     path = {"PYTHONPATH": str(Path(trivec.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=path, capture_output=True, text=True, check=True)

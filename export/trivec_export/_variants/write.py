@@ -66,7 +66,7 @@ def write_variant(folder: Path, part: Draft, precision: str, arrays: Mapping[str
     path = "onnx/model.onnx" if part.name == "main" else f"{part.name}/onnx/model.onnx"
     path = path.replace("model.onnx", f"model{_SUFFIX[precision]}.onnx")
     if precision == "fp32":
-        return Written(_write(folder, path, part.finished(part.graph), precision, _longest(part)), [], [])
+        return Written(_write(folder, path, part, part.graph, precision), [], [])
     calibration = part.calibration.examples  # each (1, S)
     if precision == "int8":
         kinds = [text.kind for text in part.calibration.texts]
@@ -76,11 +76,11 @@ def write_variant(folder: Path, part: Draft, precision: str, arrays: Mapping[str
         quantized = quantize(
             part.graph, calibration, kinds, max_fp32_bytes=_MOST_FP32_BYTES, pool=pooled, accept=accept
         )
-        variant = _write(folder, path, part.finished(quantized.model), precision, _longest(part))
+        variant = _write(folder, path, part, quantized.model, precision)
         return Written(dataclasses.replace(variant, rungs=_rungs(quantized.layers)), quantized.layers, [])
     half = convert_half(part.graph, calibration)
-    _write(folder / EMULATED, path, part.finished(emulate_half(half.model)), precision)
-    variant = _write(folder, path, part.finished(half.model), precision)
+    _write(folder / EMULATED, path, part, emulate_half(half.model), precision)
+    variant = _write(folder, path, part, half.model, precision)
     return Written(variant, [], half.kept, *_write_cuda(folder, part, half.model, variant))
 
 
@@ -137,8 +137,9 @@ def _longest(part: Draft) -> int | None:
     return min(limits, default=None)
 
 
-def _write(folder: Path, path: str, model: onnx.ModelProto, precision: str, longest: int | None = 0) -> Variant:
-    """Write a graph; with slices of its tokens where a text may have many. For CUDA (fp16) they are not wanted."""
+def _write(folder: Path, path: str, part: Draft, graph: onnx.ModelProto, precision: str) -> Variant:
+    """Write a graph of a part; with slices of its tokens where a text may have many, but for CUDA (fp16)."""
+    model, longest = part.finished(graph), 0 if precision == "fp16" else _longest(part)
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
     files = save_graph(chunk_pool(slice_feed_forward(group_heads(model, longest), longest)), target)

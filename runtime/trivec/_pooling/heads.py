@@ -67,14 +67,14 @@ def token_vectors(head: Multi, batch: Batch, made: Floats, width: int | None = N
     lengths, made = batch.lengths, made[:, :width]
     if head.dropped_ids:
         stays = has_vector(head, batch.ids, batch.positions())  # (T,)
-        offsets = np.concatenate([[0], np.cumsum(np.add.reduceat(stays, batch.offsets[:-1], dtype=np.int64))])
-        kept = made[stays]
-        return MultiVectors._trusted(normalize(kept) if head.normalize else kept, offsets.astype(np.int64))
-    if (lengths == lengths[0]).all():  # views, and no copy of a long text's vectors
-        kept = made.reshape(len(batch), -1, made.shape[1])[:, head.skip :].reshape(-1, made.shape[1])
+        kept, counts = made[stays], np.add.reduceat(stays, batch.offsets[:-1], dtype=np.int64)
     else:
-        kept = made[batch.positions() >= head.skip]
-    offsets = np.concatenate([[0], np.cumsum(np.maximum(lengths - head.skip, 0))]).astype(np.int64)
+        counts = np.maximum(lengths - head.skip, 0)
+        if (lengths == lengths[0]).all():  # views, and no copy of a long text's vectors
+            kept = made.reshape(len(batch), -1, made.shape[1])[:, head.skip :].reshape(-1, made.shape[1])
+        else:
+            kept = made[batch.positions() >= head.skip]
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return MultiVectors._trusted(normalize(kept) if head.normalize else kept, offsets)
 
 

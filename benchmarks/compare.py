@@ -13,13 +13,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from benchmarks.harness import ceiling, models, profile, report, tables, venvs
-from benchmarks.harness.contest import OURS, Contest, Field, Outcome, TextSet, agreement, text_set
+from benchmarks.harness.contest import EVERY, Contest, Field, Outcome, TextSet, agreement, text_set
 from benchmarks.harness.models import BGE, BGE_LAYERS, MINILM, REAL, SPLADE, VOCABULARY, Real, checkpoint
 from benchmarks.harness.scifact import (
     SciFact,
@@ -31,7 +31,7 @@ from benchmarks.harness.scifact import (
     read,
     short_texts,
 )
-from benchmarks.harness.stats import Shape
+from benchmarks.harness.stats import Shape, operations
 from benchmarks.harness.tables import NONE, Row, Table
 from benchmarks.harness.venvs import ROOT, SHARED, Failed
 from benchmarks.harness.worker import Contender, cold_start, encode
@@ -42,7 +42,18 @@ from trivec._tokens.tokenizer import TextTokenizer
 LIMIT = 256  # tokens, of every engine
 LONG_LIMIT = 512  # for the BGE-M3 shape
 SECTIONS = ("dense", "latency", "splade", "bge-m3", "static", "cold", "memory", "install", "profile")
-NAMED = ("trivec fp32", "trivec int8", "sentence-transformers", "FastEmbed")  # of cold start, memory and quality
+NAMED = (
+    "trivec fp32",
+    "trivec int8",
+    "trivec bf16, OpenVINO",
+    "trivec int8, OpenVINO",
+    "sentence-transformers",
+    "FastEmbed",
+    "OpenVINO int8",
+    "CTranslate2 int8",
+)  # that encode all of SciFact
+EXACT = 0.9999
+"""Cosine of the row that is furthest from sentence-transformers', of the class that is compared with fp32."""
 
 
 class Sizes(NamedTuple):
@@ -62,8 +73,18 @@ class Sizes(NamedTuple):
     ceiling_seconds: float
     profile_runs: int
 
+    def of(self, shape: Shape) -> "Sizes":
+        """As many texts less as a model takes longer for one than MiniLM does."""
+        work = operations([100], shape) / operations([100], MINILM)
 
-FULL = Sizes(1600, 128, (450, 150), (225, 75), (48, 16), 40_000, 3, 10, 5, 10**9, 0.15, 20)
+        def part(count: int) -> int:
+            return max(4, round(count / work))
+
+        short, long = self.mixed
+        return self._replace(short=part(self.short), long=part(self.long), mixed=(part(short), part(long)))
+
+
+FULL = Sizes(400, 32, (120, 40), (120, 40), (48, 16), 40_000, 4, 10, 2, 10**9, 0.15, 20)
 QUICK = Sizes(96, 12, (24, 8), (15, 5), (6, 2), 2000, 3, 2, 2, 64, 0.02, 3)
 
 
@@ -80,8 +101,10 @@ class Comparison:
         self.outcomes: dict[str, Outcome] = {}
         self.figures: dict[str, float] = {}
         """What the goals are compared with, by "section / set / engine"."""
-        self.by_row: dict[str, Mapping[str, Sequence[float]]] = {}
-        """Seconds or bytes by row of the table of classes, then engine."""
+        self.by_row: dict[tuple[str, str], Mapping[str, Sequence[float]]] = {}
+        """Seconds or bytes by model and row of the table of classes, then engine."""
+        self.inexact: dict[str, set[str]] = {}
+        """By model: engines that are not int8, and yet below EXACT."""
         self.onnx: dict[str, Path | Failed] = {}
         """By model: the ONNX file that the peers export."""
         self.minilm = Real("MiniLM", checkpoint(), args.folder, MINILM)
@@ -104,7 +127,7 @@ class Comparison:
                 self.place.section = name
                 run()
         if self.by_row:
-            self.tables.append(tables.by_class(self.by_row, self.dense_contenders()))
+            self.tables.append(tables.by_class(self.by_row, self.dense_contenders(), self.inexact))
         if self.outcomes:
             self.tables.append(tables.products(list(self.outcomes.values())))
 
@@ -163,7 +186,8 @@ class Comparison:
         texts.write_text("\n".join(even_sample(short_texts(self.data), 300)), encoding="utf-8")
         integer = {"export": str(self.work / f"models/{model.name.lower()}-nncf.xml"), "calibration": str(texts)}
         hints = {"fp32": "f32", "bf16": "bf16"} if has_bf16() else {"fp32": "f32"}
-        behind = "sentence-transformers-openvino", "openvino", {"folder": checkpoint} | common, (32,)
+        kept = str(self.work / f"models/{model.name.lower()}-st-openvino")
+        behind = "sentence-transformers-openvino", "openvino", {"folder": checkpoint, "export": kept} | common, (32,)
         found = [
             *(
                 Contender(f"trivec {p}, OpenVINO", "trivec", "trivec-openvino", ours | {"precision": p}, precision=p)
@@ -186,7 +210,10 @@ class Comparison:
         if "bf16" in hints:
             options = {"folder": checkpoint, "dtype": "bfloat16"} | common
             name, engine = "sentence-transformers bf16", "sentence-transformers"
-            found.append(Contender(name, engine, engine, options, (32,), "bf16"))
+            found += [
+                Contender(name, engine, engine, options, (32,), "bf16"),
+                Contender(f"{name}, compiled", engine, engine, options | {"compiled": True}, (32,), "bf16"),
+            ]
         return found
 
     def _ours(self, folder: str, tokens: int) -> list[Contender]:
@@ -215,22 +242,29 @@ class Comparison:
 
     def dense(self) -> None:
         """Throughput, agreement and latency of every dense model."""
+        for model in self._models("dense", "Throughput"):
+            self._dense(model)
+
+    def _models(self, section: str, title: str) -> Iterator[Real]:
+        """The dense models that are there."""
         for name in self.args.models:
             try:
-                found = self.minilm if name == "MiniLM" else models.real_folders(name, self.work / "models")
+                yield self.minilm if name == "MiniLM" else models.real_folders(name, self.work / "models")
             except Failed as error:
-                self._no_model(f"dense {name}", f"Throughput: {name}", error)
-                continue
-            self._dense(found)
+                self._no_model(f"{section} {name}", f"{title}: {name}", error)
+
+    def _of(self, model: Real) -> str:
+        """What stands before the names of a model's rows: nothing of MiniLM's, being the goals'."""
+        return "" if model is self.minilm else f"{model.name} "
 
     def _dense(self, model: Real) -> None:
-        """The same of one; MiniLM's rows have no name of a model, being the goals'."""
-        of = "" if model is self.minilm else f"{model.name} "
+        """Throughput, agreement, latency and memory of one."""
+        of, sizes = self._of(model), self.sizes.of(model.shape)
         self.place.section = f"dense {of}".strip()
         contenders = self.dense_contenders(model)
-        short = even_sample(short_texts(self.data), self.sizes.short)
-        long = even_sample(list(self.data.abstracts.values()), self.sizes.long)
-        texts = {"short": short, "long": long, "mixed": mixed_texts(self.data, self.sizes.mixed)}
+        short = even_sample(short_texts(self.data), sizes.short)
+        long = even_sample(list(self.data.abstracts.values()), sizes.long)
+        texts = {"short": short, "long": long, "mixed": mixed_texts(self.data, sizes.mixed)}
         tokenizer = model.checkpoint / "tokenizer.json"
         sets = {name: self._set(of + name, found, tokenizer, LIMIT, model.shape) for name, found in texts.items()}
         with self._contest(contenders, model.shape) as contest:
@@ -239,16 +273,19 @@ class Comparison:
                     f"{REAL[model.name][0]}, at most {LIMIT} tokens, {self.args.threads} threads. The three peers on "
                     "onnxruntime share one graph, as sentence-transformers' ONNX backend exports it."
                 )
-                self._throughput(f"dense {of}{name}", contest, sets[name], note)
+                self.by_row[model.name, name] = self._throughput(f"dense {of}{name}", contest, sets[name], note).seconds
             if "dense" in self.args.only:
                 title = f"Agreement with sentence-transformers{of and ': '}{of.strip()}"
-                self._agreement(f"agreement {of}".strip(), title, contest, sets["mixed"])
+                near = self._agreement(f"agreement {of}".strip(), title, contest, sets["mixed"])
+                self.inexact[model.name] = {name for name, least in near.items() if least < EXACT}
             if "latency" in self.args.only:
                 blocks = contest.latency(sets["short"], self.sizes.blocks)
                 self.tables.append(tables.latency(blocks, contenders, self.place, of.strip()))
-                self.by_row[f"{of}one text"] = {n: [float(np.median(b)) for b in found] for n, found in blocks.items()}
+                middles = {name: [float(np.median(block)) for block in found] for name, found in blocks.items()}
+                self.by_row[model.name, "one text"] = middles
                 for name, found in blocks.items():
                     self.figures[f"latency / {of}{name}"] = float(np.median(np.concatenate(found)))
+            self.by_row[model.name, "peak memory"] = contest.peaks()
 
     def splade(self) -> None:
         """SPLADE against SparseEncoder."""
@@ -311,7 +348,12 @@ class Comparison:
 
     def cold(self) -> None:
         """Import to first vector."""
-        contenders = [c for c in self.dense_contenders() if c.name in NAMED]
+        for model in self._models("cold", "Cold start"):
+            self._cold(model)
+
+    def _cold(self, model: Real) -> None:
+        contenders, of = self.dense_contenders(model), self._of(model)
+        self.place.section = f"cold {of}".strip()
         seconds: dict[str, list[float]] = {}
         for run in range(self.sizes.cold_runs + 1):
             for contender in contenders:
@@ -325,11 +367,12 @@ class Comparison:
                     continue
                 if run:  # the first fills the file cache
                     seconds.setdefault(contender.name, []).append(found)
-                    self.place.raw.append({"measured": "cold start", "engine": contender.name, "seconds": found})
-        self.place.say("cold start: " + ", ".join(f"{n} {np.median(s):.2f}" for n, s in seconds.items()))
-        self.figures |= {f"cold / {name}": float(np.median(found)) for name, found in seconds.items()}
-        self.by_row["import to first vector"] = seconds
-        self.tables.append(tables.cold_start(seconds, contenders, self.place))
+                    record = {"measured": "cold start", "model": model.name, "engine": contender.name}
+                    self.place.raw.append(record | {"seconds": found})
+            self.place.say(f"cold start, round {run}")
+        self.figures |= {f"cold / {of}{name}": float(np.median(found)) for name, found in seconds.items()}
+        self.by_row[model.name, "import to first vector"] = seconds
+        self.tables.append(tables.cold_start(seconds, contenders, self.place, of.strip()))
 
     def memory(self) -> None:
         """Peak memory of a process that encodes the corpus, and what its vectors are worth."""
@@ -350,7 +393,6 @@ class Comparison:
             except Failed as error:
                 self.place.fail(contender, error)
         self.figures |= {f"memory / {name}": it["peak"] for name, it in found.items()}
-        self.by_row["peak memory"] = {name: [it["peak"]] for name, it in found.items()}
         self.tables.append(tables.memory(found, contenders, self.place, len(documents)))
         self.tables.append(self._quality(vectors, contenders, whole=len(documents) == len(self.data.documents)))
 
@@ -443,23 +485,27 @@ class Comparison:
         ceiling.write(products, shape.hidden, shape.inner)
         return Contest(self.place, contenders, products, self.sizes.ceiling_seconds)
 
-    def _throughput(self, key: str, contest: Contest, texts: TextSet, note: str) -> None:
+    def _throughput(self, key: str, contest: Contest, texts: TextSet, note: str) -> Outcome:
         outcome = contest.throughput(texts, self.sizes.rounds)
-        self.outcomes[key] = outcome
-        if key.startswith("dense "):
-            self.by_row[key.removeprefix("dense ")] = outcome.seconds
+        self.outcomes[key], int8 = outcome, [c for c in contest.contenders if c.precision == "int8"]
         self.tables.append(tables.throughput(key, outcome, contest.contenders, self.place, note))
         for contender in contest.contenders:
             if contender.name in outcome.seconds:
                 self.figures[f"{key} / share / {contender.name}"] = float(np.median(outcome.shares(contender)))
-                for ours in OURS:
+                for ours in EVERY:
                     if ours in outcome.seconds:
                         pair = np.divide(outcome.seconds[contender.name], outcome.seconds[ours])
                         self.figures[f"{key} / {ours} / {contender.name}"] = float(np.median(pair))
+        for contender in contest.contenders:
+            pairs = [self.figures.get(f"{key} / {c.name} / {contender.name}", 0.0) for c in int8 if c.name in EVERY]
+            if any(pairs):
+                self.figures[f"{key} / trivec int8 by either engine / {contender.name}"] = max(pairs)
+        return outcome
 
     def _agreement(
         self, key: str, title: str, contest: Contest, texts: TextSet, reference: str = "sentence-transformers"
-    ) -> None:
+    ) -> dict[str, float]:
+        """A table of cosines to one engine's vectors; the least of each engine."""
         base = next((c for c in contest.running if c.name == reference), None)
         rows: list[Row] = []
         for contender in contest.running if base else ():
@@ -472,6 +518,7 @@ class Comparison:
                 rows.append({"engine": contender.name, "array": name, "cosine mean": mean, "cosine min": least})
         note = f"Cosine of each row of the texts `{texts.name}` to {reference}'s."
         self.tables.append(Table(key, title, note, rows, {"cosine mean": 6, "cosine min": 6}))
+        return {str(row["engine"]): float(row["cosine min"]) for row in rows}
 
     def _no_model(self, key: str, title: str, error: Failed) -> None:
         self.place.failures[self.place.section, f"the model of {key}"] = error

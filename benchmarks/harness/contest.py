@@ -21,6 +21,8 @@ from tokenizers import Tokenizer
 
 Arrays = dict[str, npt.NDArray[Any]]
 OURS = ("trivec fp32", "trivec int8")
+EVERY = (*OURS, "trivec bf16, OpenVINO", "trivec int8, OpenVINO")
+"""OURS is what tables have columns for."""
 SKIP = 5  # calls of a latency block that do not count
 CALLS = 20  # calls that do
 
@@ -197,6 +199,11 @@ class Contest:
                     self._record("latency", contender, texts=texts.name, block=block + 1, seconds=answer["seconds"])
         self.place.say(f"{texts.name}: {blocks} blocks of {calls} calls")
         return {name: values for name, values in found.items() if len(values) == blocks}
+
+    def peaks(self) -> dict[str, list[float]]:
+        """Bytes that each process has held at most so far."""
+        found = {c.name: self._try(c, {"do": "peak"}) for c in self.running}
+        return {name: [float(answer["bytes"])] for name, answer in found.items() if answer}
 
     def saved(self, contender: Contender, texts: TextSet) -> Path:
         """Where the contender's arrays of a set are."""

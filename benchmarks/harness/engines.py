@@ -4,6 +4,7 @@ Runs in the virtual environment of each engine: imports nothing but the engine's
 """
 
 import importlib
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,29 +66,32 @@ def trivec(options: Options) -> Engine:
 
 
 def sentence_transformers(options: Options) -> Engine:
-    """SentenceTransformer on torch; with a "dtype" in that, and PyTorch's own attention."""
+    """SentenceTransformer on torch; with a "dtype" in that, and PyTorch's own attention; "compiled", by torch."""
     torch = importlib.import_module("torch")
     torch.set_num_threads(options["threads"])
     library, device = importlib.import_module("sentence_transformers"), options.get("device", "cpu")
     settings: dict[str, Any] = {}
     if options.get("dtype"):
         settings = {"dtype": getattr(torch, options["dtype"]), "attn_implementation": "sdpa"}
-    return _of_sentence_transformer(
-        library.SentenceTransformer(options["folder"], device=device, model_kwargs=settings), options
-    )
+    model = library.SentenceTransformer(options["folder"], device=device, model_kwargs=settings)
+    if options.get("compiled"):
+        model.compile(dynamic=True)
+    return _of_sentence_transformer(model, options)
 
 
 def sentence_transformers_openvino(options: Options) -> Engine:
-    """SentenceTransformer's OpenVINO backend, which exports the graph itself; with a "hint", that arithmetic."""
+    """SentenceTransformer's OpenVINO backend on the graph that it exports itself, kept in "export"."""
     importlib.import_module("torch").set_num_threads(options["threads"])
+    sys.modules["torchvision"] = None  # type: ignore[assignment]  # the index's does not fit a torch built for CPUs
     library = importlib.import_module("sentence_transformers")
-    config = {"INFERENCE_NUM_THREADS": options["threads"]}
-    if "hint" in options:
-        config["INFERENCE_PRECISION_HINT"] = options["hint"]
-    model = library.SentenceTransformer(
-        options["folder"], device="cpu", backend="openvino", model_kwargs={"ov_config": config}
+    settings = {"ov_config": {"INFERENCE_NUM_THREADS": options["threads"]}}
+    made = Path(options["export"])
+    if not (made / "modules.json").is_file():
+        model = library.SentenceTransformer(options["folder"], device="cpu", backend="openvino", model_kwargs=settings)
+        model.save_pretrained(str(made))
+    return _of_sentence_transformer(
+        library.SentenceTransformer(str(made), device="cpu", backend="openvino", model_kwargs=settings), options
     )
-    return _of_sentence_transformer(model, options)
 
 
 def sentence_transformers_onnx(options: Options) -> Engine:

@@ -1,7 +1,7 @@
 """Figures as tables, in Markdown and as JSON lines: losing rows and rows of engines that could not run among them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -150,8 +150,10 @@ def latency(
     return Table(f"latency {model}".strip(), title, note, rows)
 
 
-def cold_start(seconds: Mapping[str, Sequence[float]], contenders: Sequence[Contender], place: Field) -> Table:
-    """Seconds from import to the first vector."""
+def cold_start(
+    seconds: Mapping[str, Sequence[float]], contenders: Sequence[Contender], place: Field, model: str = ""
+) -> Table:
+    """Seconds from import to the first vector; of MiniLM, where no model is named."""
     rows: list[Row] = []
     for contender in contenders:
         if contender.name not in seconds:
@@ -168,7 +170,8 @@ def cold_start(seconds: Mapping[str, Sequence[float]], contenders: Sequence[Cont
         f"Import, load and one vector, in a fresh process each time; {runs} runs in turn, after one that does not "
         "count (the file cache is warm). The interpreter's own start is not in it."
     )
-    return Table("cold start", "Cold start", note, rows)
+    title = f"Cold start{model and ': '}{model}"
+    return Table(f"cold start {model}".strip(), title, note, rows)
 
 
 def memory(
@@ -194,27 +197,39 @@ def memory(
     return Table("memory", "Peak memory", note, rows)
 
 
-def by_class(found: Mapping[str, Mapping[str, Sequence[float]]], contenders: Sequence[Contender]) -> Table:
+def by_class(
+    found: Mapping[tuple[str, str], Mapping[str, Sequence[float]]],
+    contenders: Sequence[Contender],
+    inexact: Mapping[str, Collection[str]],
+) -> Table:
     """The best of trivec beside the best peer, row by row, among those that are as exact.
 
     Args:
-        found: by row ("short", "one text", ...), then engine: seconds or bytes of each round, of which less is better.
+        found: by model and row ("short", "one text", ...), then engine: seconds or bytes of each round, of which less
+            is better.
         contenders: who took part; those whose precision is "int8" are a class, all others are another one.
+        inexact: by model, engines that are not int8 and too far from the reference for the other class.
     """
     rows: list[Row] = []
-    for called, integer in (("float: cosine at least 0.9999", False), ("int8", True)):
+    for called, integer in (("float", False), ("int8", True)):
         names = [c.name for c in contenders if (c.precision == "int8") is integer]
-        for what, values in found.items():
-            medians = {name: spread(values[name]).median for name in names if name in values}
+        for (model, what), values in found.items():
+            out = () if integer else inexact.get(model, ())
+            medians = {name: spread(values[name]).median for name in names if name in values and name not in out}
             ours = min((n for n in medians if n.startswith("trivec")), key=lambda n: medians[n], default=None)
             peer = min((n for n in medians if not n.startswith("trivec")), key=lambda n: medians[n], default=None)
-            row: Row = {"class": called, "row": what, "trivec": ours or NONE, "best peer": peer or NONE}
+            row: Row = {"class": called, "model": model, "row": what, "trivec": ours or NONE, "best peer": peer or NONE}
             ratio = None if ours is None or peer is None else ratios(values[ours], values[peer])
             row |= _ratio("trivec", ratio)
             rows.append(row | {"lost": "**yes**" if ratio is not None and ratio[0] < 1 else ""})
+    floats = {c.name for c in contenders if c.precision != "int8"}
+    left = [f"{name} ({model})" for model, names in inexact.items() for name in sorted(floats.intersection(names))]
     note = (
-        "`x`: how many times as fast, or as small, the best of trivec is as the best peer: the median of the ratios "
-        "within each round, and their range. Which engine is best is decided by the medians."
+        "float: fp32 and bf16, each row's cosine to sentence-transformers' at least 0.9999"
+        + (f"; not so near, and so in no class: {', '.join(left)}" if left else "")
+        + ". `x`: how many times as fast, or as small, the best of trivec is as the best peer: the median of the "
+        "ratios within each round, and their range. Which engine is best is decided by the medians. Memory is the "
+        "process's peak over all texts of its model's rows."
     )
     return Table("classes", "By class: the best of trivec and the best peer", note, rows)
 

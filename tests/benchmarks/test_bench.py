@@ -48,20 +48,23 @@ def test_operations_are_those_of_matrix_products_counted_one_by_one() -> None:
 
 def test_classes_hold_the_best_of_trivec_against_the_best_peer_that_is_as_exact() -> None:
     found = {
-        "short": {
+        ("e5", "short"): {
             "trivec fp32": [4.0, 4.0],
             "trivec bf16, OpenVINO": [1.0, 2.0],
             "A": [9.0, 9.0],
             "B bf16": [1.5, 3.0],
+            "D bf16": [0.1, 0.1],
             "trivec int8": [0.5, 0.5],
             "C int8": [0.4, 0.3],
         },
-        "one text": {"trivec fp32": [1.0], "trivec int8": [0.1]},
+        ("e5", "one text"): {"trivec fp32": [1.0], "trivec int8": [0.1]},
     }
     names = {"trivec fp32": "fp32", "trivec bf16, OpenVINO": "bf16", "A": "fp32", "B bf16": "bf16"}
-    names |= {"trivec int8": "int8", "C int8": "int8"}
-    rows = tables.by_class(found, [_contender(*pair) for pair in names.items()]).rows
-    short, one, short8, one8 = rows
+    names |= {"trivec int8": "int8", "C int8": "int8", "D bf16": "bf16"}
+    contenders = [_contender(*pair) for pair in names.items()]
+    table = tables.by_class(found, contenders, {"e5": {"D bf16", "trivec int8"}})
+    short, one, short8, one8 = table.rows
+    assert "no class: D bf16 (e5). " in table.note
     assert (short["trivec"], short["best peer"], short["trivec x"]) == ("trivec bf16, OpenVINO", "B bf16", 1.5)
     assert (short8["trivec"], short8["best peer"], short8["lost"]) == ("trivec int8", "C int8", "**yes**")
     assert short8["trivec x"] == pytest.approx(0.7)

@@ -51,7 +51,7 @@ def contenders(
 ) -> list[Contender]:
     """Everybody who scores pairs: trivec's variants, then the peers, or those with one of some words in their names."""
     common = {"threads": place.threads, "tokens": LIMIT, "pad": subject.pad}
-    graph, fast = _graph(subject, checkpoint, place), place.work / f"models/{subject.key}-fastembed"
+    graph, fast = _graph(subject, checkpoint, place), place.work / f"models/{subject.key}-reranker-fastembed"
     if not isinstance(graph, Failed):
         models.fastembed_folder(graph, fast, LIMIT, graph)
     onnx, made = "" if isinstance(graph, Failed) else str(graph), str(checkpoint)
@@ -82,7 +82,7 @@ def contenders(
 def _graph(subject: Subject, checkpoint: Path, place: Field) -> Path | Failed:
     """The checkpoint with the graph that the peers share, or why there is none."""
     try:
-        python, out = place.pythons("onnx-4.57"), place.work / f"models/{subject.key}-onnx"
+        python, out = place.pythons("onnx-4.57"), place.work / f"models/{subject.key}-reranker-onnx"
         engine = f"{ENGINES}:sentence_transformers_onnx"
         return models.onnx_checkpoint(python, out, place.threads, place.work / "logs/export.log", checkpoint, engine)
     except Failed as error:

@@ -17,6 +17,7 @@ from tests.support.architectures import ARCHITECTURES, VOCAB, _tokenizer, draw
 from tests.support.rerankers import PAIRS, change, close
 
 import trivec
+from trivec._gate.score_figures import SCORE_BOUNDS
 from trivec._inspect.explain_pair import explain_pair
 from trivec._model import manifest_file
 
@@ -122,6 +123,22 @@ def test_scores_and_ids_equal_the_reference(template: str | None, no: int | None
     tables = [list(tensor.dims) for tensor in graph.initializer if VOCAB + 8 in tensor.dims]
     assert tables == [[VOCAB + 8, 64]]  # of the tokens that go in; none of those that would come out
     assert sum(node.op_type == "MultiHeadAttention" for node in graph.node) == 2
+
+
+def test_its_smaller_variants(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "saved", decoder(tmp_path / "base", PARTS), 9, 7)
+    expected = CrossEncoder(str(checkpoint), device="cpu").predict(LISTED, batch_size=1, activation_fn=IDENTITY)
+    trivec.export(checkpoint, tmp_path / "model", precision=["fp32", "fp16", "int8"], max_texts=64, quiet=True)
+    variants = manifest_file.read(tmp_path / "model").encoders["main"].variants
+    assert {name: variant.gate["status"] for name, variant in variants.items()} == {
+        "fp32": "measured",
+        "fp16": "emulated",
+        "int8": "measured",
+    }
+    with trivec.load(tmp_path / "model", device="cpu", precision="int8") as reranker:
+        off = (reranker.predict(PAIRS, activation_fn="identity") - expected) / expected.std()
+    assert 1e-5 < np.sqrt(np.square(off).mean()) <= (SCORE_BOUNDS["int8"].rms or 0)
+    assert np.abs(off).max() <= SCORE_BOUNDS["int8"].largest
 
 
 def test_a_bare_language_model_is_asked_for_yes_and_no(tmp_path: Path) -> None:

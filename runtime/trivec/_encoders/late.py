@@ -10,7 +10,7 @@ from trivec._encoders.calls import Call, for_task, in_thread
 from trivec._encoders.fingerprint import heads_fingerprint
 from trivec._encoders.load_options import LoadOptions
 from trivec._encoders.pipeline import Pipeline
-from trivec._encoders.text_encoder import TextEncoder
+from trivec._encoders.text_encoder import SIDES, TextEncoder
 from trivec._errors import InputError
 from trivec._model.manifest import Manifest
 from trivec._pooling.heads import Wanted
@@ -54,6 +54,8 @@ class LateEncoder(TextEncoder[Any]):
         if options.max_active_dims is not None:
             raise InputError("max_active_dims is for weights of terms; this model has a vector a token. Leave it out.")
         self.truncate_dim = self._checked_width(options.truncate_dim) or manifest.truncate_dim
+        for given in (options.prompts or {}).values():
+            self._check_prompt(given)
 
     # ---- what it is ----------------------------------------------------------------------------------------------
 
@@ -87,6 +89,20 @@ class LateEncoder(TextEncoder[Any]):
     def max_seq_length(self, value: int | None) -> None:
         self._set_length(self._route(None), value)
 
+    def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None, *, task: str | None = None) -> str:
+        """What is put before each input of `encode(..., prompt_name, prompt, task)`, behind the mark of its side.
+
+        Raises:
+            InputError: prompt is no string, prompt_name is none of `prompts`, or either would bring a mark: the prompts
+                of sentence-transformers hold it ("[Q] "), and here it is part of the model.
+        """
+        text = super().prompt_text(prompt, prompt_name, task=task)
+        self._check_prompt(text)
+        name = self.default_prompt_name if prompt_name is None else prompt_name
+        if prompt is None and name is not None:
+            self._check_side(name, task)
+        return text
+
     def fingerprint_of(
         self,
         prompt_name: str | None = None,
@@ -109,7 +125,7 @@ class LateEncoder(TextEncoder[Any]):
             pipeline,
             variant=self.precision,
             digest=self._options.digest,
-            prompt=self.prompt_text(prompt, prompt_name),
+            prompt=self.prompt_text(prompt, prompt_name, task=task),
             settings=settings,
         )
 
@@ -143,7 +159,8 @@ class LateEncoder(TextEncoder[Any]):
         Args:
             inputs: one text, or any iterable of texts.
             prompt_name: a key of `prompts`.
-            prompt: a text to put before each input, behind the mark of its side; wins over prompt_name.
+            prompt: a text to put before each input, behind the mark of its side, which is none of it; wins over
+                prompt_name.
             batch_size: work of one run: up to batch_size * 64 tokens, on CUDA batch_size * 512. Vectors do not depend
                 on it beyond what kernels of other shapes round differently on CUDA.
             show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG and stderr is a terminal.
@@ -296,6 +313,35 @@ class LateEncoder(TextEncoder[Any]):
         if width is not None and not known:
             raise InputError(f"truncate_dim must be a whole number from 1 to {self.dim}, got {width!r}.")
         return None if width is None else int(width)
+
+    def _check_prompt(self, prompt: str) -> None:
+        """InputError where a prompt begins with the mark of a side, which would then stand there twice."""
+        for side in SIDES:
+            mark = self._mark(side)
+            rest = prompt.lstrip().removeprefix(mark)
+            goes_on = rest[:1].isalnum() and mark[-1:].isalnum()  # a longer word
+            if mark and prompt.lstrip().startswith(mark) and not goes_on:
+                behind = f", prompt={rest.lstrip()!r}" if rest.strip() else ""
+                raise InputError(
+                    f"the prompt {prompt!r} begins with {mark!r}, the mark of a {side}, which this model puts before "
+                    f"every {side} by itself. Type: encode_{side}(texts{behind})"
+                )
+
+    def _check_side(self, name: str, task: str | None) -> None:
+        """InputError where the name of one side's prompt is to bring that side's mark to the other."""
+        route = self._route(task)
+        for side, names in SIDES.items():
+            if name in names and side != route and self._mark(side):
+                raise InputError(
+                    f"prompt_name {name!r} is of a {side}, and this call reads each text as a {route}, behind the mark "
+                    f"of a {route}. Type: encode_{side}(texts)"
+                )
+
+    def _mark(self, side: str) -> str:
+        """What the model puts before every text of a side, in words; "" for nothing."""
+        route = self.manifest.routes.get(side)
+        ids = () if route is None or route.multi is None else route.multi.prefix_ids
+        return "".join(self.token(i) for i in ids).strip()
 
     def _set_length(self, task: str, value: int | None) -> None:
         self._check_length(value)

@@ -63,8 +63,14 @@ class RowModel(SentenceTransformersNames, Generic[V]):
         """The token of an id, which is also the term of a sparse row."""
         return next(iter(self._open().values())).tokenizer.token(token_id)
 
-    def prompt_text(self, prompt: str | None = None, prompt_name: str | None = None) -> str:
-        """What is put before each input of `encode(..., prompt_name, prompt)`; "" for nothing.
+    def prompt_text(
+        self,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        *,
+        task: str | None = None,  # noqa: ARG002 - for kinds whose sides have marks of their own
+    ) -> str:
+        """What is put before each input of `encode(..., prompt_name, prompt, task)`; "" for nothing.
 
         Raises:
             InputError: prompt is no string, or prompt_name is none of `prompts`.
@@ -150,7 +156,7 @@ class RowModel(SentenceTransformersNames, Generic[V]):
             raise InputError(f"on_overflow {overflow!r} is not one of 'truncate', 'error'.")
         return Call(
             self._route(options["task"]),
-            self.prompt_text(options["prompt"], options["prompt_name"]),
+            self.prompt_text(options["prompt"], options["prompt_name"], task=options["task"]),
             wanted,
             int(options["batch_size"]),
             overflow,

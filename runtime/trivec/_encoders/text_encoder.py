@@ -19,7 +19,7 @@ from trivec._vectors.scores import all_pairs, side_by_side
 
 V = TypeVar("V")
 _CALLED = ("embeddings1", "embeddings2")
-_SIDES: Mapping[Side, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
+SIDES: Mapping[Side, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
 """The prompts of each side of a search, by the names that models give them; the first that is there counts."""
 
 
@@ -106,7 +106,7 @@ class TextEncoder(RowModel[V]):
     def tokenize(self, texts: str | Iterable[str], *, prompt: str = "", task: str | None = None) -> list[list[int]]:
         """Token ids of each text as the model reads them: behind the prompt, cut at max_seq_length."""
         listed, _ = as_texts(texts, None)
-        tokens = self.route(task).tokenizer(listed, prompt)
+        tokens = self.route(task).tokenizer(listed, self.prompt_text(prompt, task=task))
         return [tokens.of(row).tolist() for row in range(len(listed))]
 
     # ---- rows of token ids, for whoever gathers those of many callers --------------------------------------------
@@ -128,9 +128,9 @@ class TextEncoder(RowModel[V]):
         """Texts tokenized, each that differs once.
 
         Raises:
-            InputError: a text holds a lone surrogate (its index is named).
+            InputError: a text holds a lone surrogate (its index is named), or the prompt cannot be used.
         """
-        return self._ready(texts, Call(self._route(task), prompt, Wanted(), 1, "truncate"))
+        return self._ready(texts, Call(self._route(task), self.prompt_text(prompt, task=task), Wanted(), 1, "truncate"))
 
     # ---- similarity ----------------------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class TextEncoder(RowModel[V]):
 
     def prompt_name_of(self, side: Side) -> str | None:
         """The prompt that `encode_query` or `encode_document` takes where a call gives none; None: there is none."""
-        return next((name for name in _SIDES[side] if name in self.prompts), None)
+        return next((name for name in SIDES[side] if name in self.prompts), None)
 
     def __repr__(self) -> str:
         state = "closed" if self._pipelines is None else self.device

@@ -147,13 +147,14 @@ def explain(
         parts = concatenated([encoder.represent([text], **side) for text, side in zip(texts, sides, strict=True)])
     else:
         parts = encoder.represent(list(texts), **options)
+    tasks = [{"task": side.get("task")} if late else {} for side in sides]
     routes = [encoder.route(side.get("task")) for side in sides]
     explained = [
         _explained(
             encoder,
             routes[row].tokenizer,
             text,
-            encoder.prompt_text(prompt, sides[row]["prompt_name"]),
+            encoder.prompt_text(prompt, sides[row]["prompt_name"], **tasks[row]),
             parts.take(slice(row, row + 1)),
         )
         for row, text in enumerate(texts)

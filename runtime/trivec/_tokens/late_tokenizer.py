@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from trivec._errors import InputError
 from trivec._model.manifest import EncoderSpec, Expansion, Multi, Route
 from trivec._tokens.batch import Tokens
 from trivec._tokens.tokenizer import TextTokenizer
@@ -49,8 +50,19 @@ class LateTokenizer(TextTokenizer):
         return self._completed(super().__call__(texts, prompt))
 
     def of_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:
-        """Ids of this very vocabulary, without the mark and the expansion, which they get as texts do."""
-        return self._completed(super().of_ids(rows))
+        """Ids of this very vocabulary, without the mark and the expansion, which they get as texts do.
+
+        Raises:
+            InputError: the mark is there already (the row is named); else see `TextTokenizer`.
+        """
+        tokens, mark = super().of_ids(rows), self._prefix_ids
+        for index in range(len(rows) if mark else 0):
+            if tuple(tokens.of(index)[self._place : self._place + len(mark)]) == mark:
+                raise InputError(
+                    f"the token ids at index {index} begin with the mark {list(mark)}, which this model puts there by "
+                    "itself. Send the ids of the text alone."
+                )
+        return self._completed(tokens)
 
     def prompt_length(self, prompt: str) -> int:  # noqa: ARG002 - of one vector a token, none is left out for a prompt
         """0: nothing is pooled."""

@@ -140,7 +140,7 @@ class Model:
         name = ask.prompt_name
         if name is None and ask.task is not None:
             name = self.encoder.prompt_name_of(ask.task)
-        return str(self.encoder.prompt_text(None, name))
+        return str(self.encoder.prompt_text(None, name, task=ask.task))
 
     def read(self, ask: Ask) -> tuple[Ready, Hashable]:
         """Tokens, and the key under which they run.

@@ -20,7 +20,7 @@ from tests.support.tiny_late import (
 )
 
 import trivec
-from trivec import InputError, LateEncoder, ModelFormatError, MultiVectors, TruncationError
+from trivec import InputError, LateEncoder, ModelFormatError, MultiVectors, TruncationError, store
 from trivec._model.manifest import Expansion
 from trivec._tokens.plan import plan
 
@@ -87,6 +87,54 @@ def test_a_prompt_stands_behind_the_mark(tiny: TinyLate, late: LateEncoder) -> N
     expected = tiny.vectors(["the cat"], "query")
     close(late.encode_query(["cat"], prompt="the "), expected)
     close(late.encode_query(["cat"], prompt_name="wanted"), expected)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("tree ", r"begins with 'tree', the mark of a query.*Type: encode_query\(texts\)$"),
+        ("tree", r"Type: encode_query\(texts\)$"),
+        (" tree the ", r"Type: encode_query\(texts, prompt='the '\)$"),
+        ("bird ", r"begins with 'bird', the mark of a document.*Type: encode_document\(texts\)$"),
+    ],
+)
+def test_a_prompt_that_would_bring_the_mark_again(
+    late: LateEncoder, tiny: TinyLate, prompt: str, message: str, tmp_path: Path
+) -> None:
+    """sentence-transformers has the mark in its prompts ("[Q] "), trivec in the model."""
+    for call in (
+        lambda: late.encode(TEXTS, prompt=prompt),
+        lambda: late.encode_query(TEXTS, prompt=prompt),
+        lambda: late.encode_document(TEXTS, prompt=prompt),
+        lambda: late.encode_iter(TEXTS, prompt=prompt),
+        lambda: late.fingerprint_of(prompt=prompt),
+        lambda: late.check_call(prompt=prompt),
+        lambda: late.tokenize(TEXTS, prompt=prompt),
+        lambda: late.read_rows(TEXTS, prompt=prompt),
+        lambda: store.write(tmp_path / "a.jsonl", late, TEXTS, prompt=prompt),
+        lambda: load(tiny, prompts={"mine": prompt}),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
+    assert not list(tmp_path.glob("a.jsonl*"))
+    longer = late.tokenize(["cat"], prompt="trees ")
+    assert longer == [[2, 23, 1, 7, 3]]  # a word that only begins so
+
+
+def test_the_name_of_a_prompt_of_the_other_side(late: LateEncoder) -> None:
+    """There "query" names "[Q] ", which makes a query of a text; here the task does, and the name alone does not."""
+    late.prompts.update(query="", document="", corpus="")
+    for call in (
+        lambda: late.encode(TEXTS, prompt_name="query"),
+        lambda: late.encode_document(TEXTS, prompt_name="query"),
+        lambda: late.fingerprint_of("query"),
+    ):
+        with pytest.raises(InputError, match=r"'query' is of a query, and this call reads.*Type: encode_query\(texts"):
+            call()
+    with pytest.raises(InputError, match=r"'corpus' is of a document.*behind the mark of a query.*encode_document"):
+        late.encode_query(TEXTS, prompt_name="corpus")
+    assert late.encode(TEXTS, prompt_name="query", task="query").equals(late.encode_query(TEXTS))
+    assert late.encode(TEXTS, prompt_name="document").equals(late.encode_document(TEXTS))
 
 
 def test_a_run_has_one_length_and_one_number_of_tokens_that_are_seen() -> None:
@@ -262,3 +310,5 @@ def test_ids_in_the_place_of_texts(tiny: TinyLate, late: LateEncoder) -> None:
     ]
     assert tokens.second is not None
     assert tokens.second.tolist() == [5, 4]
+    with pytest.raises(InputError, match=r"token ids at index 1 begin with the mark \[22\].*ids of the text alone"):
+        reader.of_ids([[8, 9], [2, 22, 8, 3]])

@@ -45,6 +45,16 @@ def test_vectors_of_both_sides(client: Client, tiny: TinyLate) -> None:
     assert "/embed_all" in said
 
 
+def test_the_prompt_of_the_other_side_is_refused(client: Client) -> None:
+    """As clients of sentence-transformers send it, and would get vectors of the wrong side for it."""
+    client.app.registry.models["late"].encoder.prompts["query"] = ""
+    body = {"model": "late", "input": TEXTS, "outputs": ["colbert"]}
+    said = client.post("/v1/embeddings", {**body, "prompt_name": "query"}).json()["error"]["message"]
+    assert "prompt_name 'query' is of a query, and this call reads each text as a document" in said
+    sent = client.json("/v1/embeddings", {**body, "prompt_name": "query", "input_type": "query"})
+    assert len(sent["data"]) == len(TEXTS)
+
+
 def test_embed_all_gives_documents(client: Client, tiny: TinyLate) -> None:
     close(client.json("/embed_all", {"inputs": TEXTS}), tiny.vectors(TEXTS, "document"))
 

@@ -124,7 +124,7 @@ def _add_encode(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--output",
         metavar="OUT",
         required=True,
-        help=".npy, .npz (sparse rows), .jsonl or .parquet file; - for jsonl on stdout",
+        help=".npy, .npz (sparse rows, vectors of tokens), .jsonl or .parquet file; - for jsonl on stdout",
     )
     parser.add_argument(
         "--force", action="store_true", help="replace OUT if it exists, and an OUT.partial of another model or options"
@@ -135,9 +135,9 @@ def _add_encode(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument("--column", metavar="NAME", default="text", help="column of the texts (default: %(default)s)")
     parser.add_argument(
         "--output-precision",
-        choices=OUTPUT_PRECISIONS,
+        choices=(*OUTPUT_PRECISIONS, "float16"),
         default="float32",
-        help="number type of the vectors (default: %(default)s)",
+        help="number type of the vectors; float16 is for those of tokens, as int8 (default: %(default)s)",
     )
     _add_prompt_options(parser)
     parser.add_argument("--max-active-dims", type=int, metavar="N", help="keep the N heaviest terms of a sparse row")

@@ -24,7 +24,7 @@ from trivec._system.streams import is_terminal, tell
 from trivec._system.text_files import open_texts
 from trivec._vectors.heads import HEADS
 from trivec.store._formats import FORMATS
-from trivec.store._jsonl import write_lines
+from trivec.store._jsonl import said_first, write_lines
 from trivec.store._schema import Head, Vectors, rows_of
 from trivec.store._write import Encoded, check_target, head_of, in_step, write_blocks
 
@@ -90,6 +90,8 @@ def _options(encoder: Encoder, args: argparse.Namespace) -> dict[str, Any]:
         if args.max_active_dims is not None:
             raise InputError("--max-active-dims is for sparse rows; this model gives dense vectors.")
         return {**common, **dense}
+    if encoder.heads == ("colbert",) and args.max_active_dims is None:  # vectors as well, of tokens
+        return {**common, **dense}
     given = [_DENSE_OPTIONS[name] for name, value in dense.items() if value not in (None, False, "float32")]
     if given:
         raise InputError(f"{', '.join(given)}: for models of dense vectors alone; this one is a {encoder!r}.")
@@ -115,7 +117,7 @@ def _print(blocks: Encoded, head: Head, advance: Callable[[int], object]) -> int
     """Write lines of JSON to stdout; the number of texts."""
     count = 0
     for block, vectors in blocks:
-        write_lines(sys.stdout.buffer, block, rows_of(vectors), {} if count else head.origin)
+        write_lines(sys.stdout.buffer, block, rows_of(vectors), {} if count else said_first(head))
         sys.stdout.buffer.flush()  # what is done is out, however the process ends
         count += len(block)
         advance(len(block))

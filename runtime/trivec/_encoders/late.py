@@ -18,7 +18,7 @@ from trivec._pooling.ranks import Ranked, check_top_k, documents_of, ranked
 from trivec._tokens.inputs import as_texts
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.heads import HybridVectors
-from trivec._vectors.multi import MultiVectors, Reduce, as_multi_vectors
+from trivec._vectors.multi import MultiVectors, Reduce, as_multi_vectors, check_token_precision
 
 if TYPE_CHECKING:
     from trivec._concurrency.pool import WorkerPool
@@ -30,6 +30,7 @@ class LateForm(NamedTuple):
     """What becomes of the vectors of a call."""
 
     normalize: bool
+    precision: str
 
 
 class LateEncoder(TextEncoder[Any]):
@@ -112,6 +113,7 @@ class LateEncoder(TextEncoder[Any]):
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
         max_length: int | None = None,
+        precision: str = "float32",
     ) -> str:
         """sha256 of everything that decides the vectors of an `encode` call: equal fingerprints, equal vectors."""
         pipeline = self.route(task)
@@ -120,7 +122,9 @@ class LateEncoder(TextEncoder[Any]):
             pipeline = replace(pipeline, tokenizer=pipeline.tokenizer.cut_at(max_length))
         multi = pipeline.multi
         again = bool(normalize_embeddings) and multi is not None and not multi.normalize
-        settings = {"width": self._width(truncate_dim), **({"normalize": True} if again else {})}
+        check_token_precision(precision)
+        settings: dict[str, object] = {"width": self._width(truncate_dim), **({"normalize": True} if again else {})}
+        settings |= {} if precision == "float32" else {"precision": precision}
         return heads_fingerprint(
             pipeline,
             variant=self.precision,
@@ -147,6 +151,7 @@ class LateEncoder(TextEncoder[Any]):
         token_pooling: None = None,
         task: str | None = None,
         *,
+        precision: Literal["float32", "float16", "int8"] = "float32",
         truncate_dim: int | None = None,
         on_overflow: Literal["truncate", "error"] = "truncate",
         max_length: int | None = None,
@@ -173,6 +178,8 @@ class LateEncoder(TextEncoder[Any]):
             chunk_size: texts that a process takes at a time; None: a tenth of its share, of at most 5,000.
             token_pooling: nothing but None: pooling of tokens is not built yet.
             task: "query" or "document"; None: "document", as sentence-transformers counts it.
+            precision: what the vectors are kept in: "float16" takes half of float32's bytes, "int8" a quarter (127
+                times each number, rounded: for vectors of length 1). Rows and scores are float32 all the same.
             truncate_dim: numbers that are kept of each vector, which then has length 1 again; None: the encoder's
                 `truncate_dim`.
             on_overflow: "error" raises where a text is longer than its side's length instead of cutting it.
@@ -201,6 +208,7 @@ class LateEncoder(TextEncoder[Any]):
             chunk_size=chunk_size,
             token_pooling=token_pooling,
             task=task,
+            precision=precision,
             truncate_dim=truncate_dim,
             on_overflow=on_overflow,
             max_length=max_length,
@@ -292,13 +300,16 @@ class LateEncoder(TextEncoder[Any]):
             self._check_length(length)
             self.route(options["task"]).tokenizer.cut_at(length)  # raises before a text is looked at
         wanted = Wanted(multi=True, width=None if width == self.dim else width)
-        form = LateForm(bool(options["normalize_embeddings"]))
+        check_token_precision(options["precision"])
+        form = LateForm(bool(options["normalize_embeddings"]), options["precision"])
         return self._checked(wanted, options, form)._replace(max_length=length)
 
     def _formed(self, vectors: HybridVectors, call: Call, texts: Sequence[str], single: bool) -> Any:  # noqa: ANN401, ARG002
         found, head = cast("MultiVectors", vectors.colbert), self._open()[call.route].multi
-        if cast("LateForm", call.form).normalize and head is not None and not head.normalize:
+        form = cast("LateForm", call.form)
+        if form.normalize and head is not None and not head.normalize:
             found = MultiVectors._trusted(normalize(found.vectors), found.offsets)
+        found = found.quantize(form.precision)
         return found[0] if single else found
 
     def _uncut(self, task: str | None) -> dict[str, Any]:  # noqa: ARG002 - both sides have one width

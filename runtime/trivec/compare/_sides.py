@@ -17,6 +17,7 @@ from trivec._encoders.protocol import Encoder, is_encoder
 from trivec._errors import InputError
 from trivec._open import open_encoder
 from trivec._vectors.heads import HEADS, Head, HybridVectors, record_of
+from trivec._vectors.multi import MultiVectors
 from trivec.compare._difference import SideFacts
 from trivec.store import Method, Stored
 from trivec.store._formats import FORMATS
@@ -128,11 +129,16 @@ def opened(given: Given, method: Method, options: Mapping[str, Any]) -> Iterator
 def as_stored(side: RunningSide, stored: StoredSide, options: Mapping[str, Any]) -> RunningSide:
     """The encoder, called as a file was written, where one of the usual calls has the file's fingerprint.
 
-    Usual is `encode`, `encode_query` or `encode_document`, normalized or not, cut to the file's width or not. Where
-    none has it, as with a file of another model: `options`, cut to that width, normalized where the file's vectors are.
+    Usual is `encode`, `encode_query` or `encode_document`, normalized or not, cut to the file's width or not, vectors
+    of tokens in the file's number type. Where none has it, as with a file of another model: `options`, cut to that
+    width, normalized where the file's vectors are.
     """
-    encoder, dense = side.encoder, stored.vectors.dense
-    cut = {} if dense is None or dense.shape[1] >= encoder.dim else {"truncate_dim": int(dense.shape[1])}
+    encoder, dense, tokens = side.encoder, stored.vectors.dense, stored.vectors.colbert
+    width = None if dense is None else int(dense.shape[1])
+    kept = {}
+    if encoder.heads == ("colbert",) and isinstance(tokens, MultiVectors):
+        width, kept = tokens.dim, {"precision": tokens.precision}
+    cut: dict[str, Any] = {**kept, **({} if width is None or width >= encoder.dim else {"truncate_dim": width})}
     known = encoder.encode_options()
     for method, more in product(METHODS.values(), ({}, {"normalize_embeddings": True})):
         extra = {name: value for name, value in {**cut, **more}.items() if name in known}

@@ -3,7 +3,6 @@
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ class Checksum:
 
     def __init__(self, head: Head) -> None:
         # files from before engines were told count their layout alone
-        self._said = [asdict(head.layout), *([head.origin] if head.engine else [])]
+        self._said = [head.layout.stated(), *([head.origin] if head.engine else [])]
         self._parts: dict[str, int] = {}
 
     def add(self, block: Block) -> None:

@@ -25,9 +25,9 @@ class Format(NamedTuple):
 
 FORMATS = {
     ".npy": Format(("dense",), False, write_npy, open_npy),
-    ".npz": Format(("sparse",), False, write_npz, open_npz),
-    ".jsonl": Format(("dense", "sparse", "hybrid"), True, write_jsonl, open_jsonl),
-    ".parquet": Format(("dense", "sparse", "hybrid"), True, write_parquet, open_parquet),
+    ".npz": Format(("sparse", "colbert"), False, write_npz, open_npz),
+    ".jsonl": Format(("dense", "sparse", "colbert", "hybrid"), True, write_jsonl, open_jsonl),
+    ".parquet": Format(("dense", "sparse", "colbert", "hybrid"), True, write_parquet, open_parquet),
 }
 
 

@@ -14,10 +14,11 @@ from trivec._vectors.arrays import Array
 from trivec._vectors.heads import HybridVectors
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
-from trivec.store._schema import Block, Blocks, Contents, Head, Layout, origin_of
+from trivec.store._schema import Block, Blocks, Contents, Head, Kind, Layout, origin_of
 
 _KEYS = ("embedding", "sparse", "colbert")
 _ORIGIN = "trivec"  # fingerprints, in the first line that was written; a file of several such files has more of them
+_KIND = "kind"  # beside them
 
 
 class Row(NamedTuple):
@@ -33,20 +34,25 @@ class Row(NamedTuple):
 
 def write_jsonl(stream: IO[bytes], head: Head, blocks: Blocks) -> None:
     """Write the lines of all blocks."""
-    origin = head.origin
+    said = said_first(head)
     for block in blocks():
-        write_lines(stream, block.texts or [], block.parts, origin)
-        origin = {}
+        write_lines(stream, block.texts or [], block.parts, said)
+        said = {}
 
 
-def write_lines(stream: IO[bytes], texts: Sequence[str], parts: HybridVectors, origin: Mapping[str, str]) -> None:
+def said_first(head: Head) -> dict[str, str]:
+    """What the first line says of all: where they come from, and that vectors of tokens are all that there is."""
+    return {**head.origin, **({_KIND: "colbert"} if head.layout.kind == "colbert" else {})}
+
+
+def write_lines(stream: IO[bytes], texts: Sequence[str], parts: HybridVectors, first: Mapping[str, str]) -> None:
     """A line for each text: "text", and what was made of it; the first says also by what, as "trivec".
 
     "embedding" is a list, "sparse" an object of term ids and weights with "sparse_dim", the size of the vocabulary,
-    beside it, "colbert" a list of lists. Nine digits give every float32 back exactly.
+    beside it, "colbert" a list of lists, float32 whatever it was kept in. Nine digits give every float32 back exactly.
     """
     for row, text in enumerate(texts):
-        said = {_ORIGIN: dict(origin)} if origin and not row else {}
+        said = {_ORIGIN: dict(first)} if first and not row else {}
         line = json.dumps({"text": text, **_fields(parts, row), **said}, ensure_ascii=False)
         stream.write(line.encode("utf-8") + b"\n")
 
@@ -120,8 +126,11 @@ def _layout(path: Path, first: Row) -> Layout:
             f"{first.where} does not say how large the vocabulary is, as trivec's own lines do in sparse_dim. Read "
             "such lines with json, and build rows: trivec.SparseVectors.from_dicts(dicts, dim)"
         )
+    said = first.fields.get(_ORIGIN)
+    alone = isinstance(said, dict) and said.get(_KIND) == "colbert"  # else of a model with other kinds, not asked for
+    kinds: dict[str, Kind] = {"embedding": "dense", "sparse": "sparse", "colbert": "colbert" if alone else "hybrid"}
     return Layout(
-        "hybrid" if len(found) > 1 or found == ["colbert"] else "dense" if found == ["embedding"] else "sparse",
+        kinds[found[0]] if len(found) == 1 else "hybrid",
         None if embedding is None else len(embedding),
         None if embedding is None else _number_type(path, embedding),
         dim if "sparse" in found else None,

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -20,9 +19,11 @@ from trivec.store._schema import Block, Blocks, Contents, Head, Layout, origin_o
 _KEY = b"trivec"  # of the file's metadata: JSON with the fingerprints and the layout
 _CHECKSUM = b"trivec.checksum"
 _CHECKED = b"trivec.checked"  # that there is one. Programs that write other rows from these carry neither over
+_VERSIONS = (1, 2)  # 2 has vectors of tokens alone, and in float16 or int8; whatever needs neither is still 1
 _GROUP = 32 << 20  # bytes of vectors in a row group
 _BUFFER = 1 << 20  # bytes of a column that are read at a time
 _MOST = (1 << 31) - 1  # entries of a column in a block
+_TOKENS = "colbert.list.element.list.element"
 _ZSTD = ("text", "sparse.indices.list.element")  # floats do not get smaller
 
 
@@ -53,8 +54,10 @@ def write_parquet(stream: IO[bytes], head: Head, blocks: Blocks) -> None:
     pa, pq = arrow()
     schema = _schema(pa, head)
     compression = {name: "zstd" if name in _ZSTD else "none" for name in _leaves(head.layout)}
+    # int8 lies in 4 bytes there, but as the place in a dictionary of 255 numbers in one
+    listed = [_TOKENS] if head.layout.colbert_dtype == "int8" else False
     with pq.ParquetWriter(
-        stream, schema, compression=compression, use_dictionary=False, write_statistics=False
+        stream, schema, compression=compression, use_dictionary=listed, write_statistics=False
     ) as writer:
         group, size, checksum = [], 0, Checksum(head)
         for block in blocks():
@@ -90,8 +93,10 @@ def _schema(pa: ModuleType, head: Head) -> Any:  # noqa: ANN401 - pyarrow has no
         lists = {"indices": pa.list_(pa.int32()), "values": pa.list_(pa.float32())}
         fields.append(pa.field("sparse", pa.struct(lists)))
     if layout.colbert_dim is not None:
-        fields.append(pa.field("colbert", pa.list_(pa.list_(pa.float32()))))
-    stated = {"version": 1, "fingerprint": head.fingerprint, "engine": head.engine, "layout": asdict(layout)}
+        number = pa.from_numpy_dtype(np.dtype(layout.colbert_dtype or "float32"))
+        fields.append(pa.field("colbert", pa.list_(pa.list_(number))))
+    version = 2 if layout.kind == "colbert" or layout.colbert_dtype is not None else 1
+    stated = {"version": version, "fingerprint": head.fingerprint, "engine": head.engine, "layout": layout.stated()}
     if head.probe is not None:
         stated["probe"] = head.probe
     return pa.schema(fields, metadata={_KEY: json.dumps(stated).encode()})
@@ -105,7 +110,7 @@ def _leaves(layout: Layout) -> Iterator[str]:
     if layout.sparse_dim is not None:
         yield from ("sparse.indices.list.element", "sparse.values.list.element")
     if layout.colbert_dim is not None:
-        yield "colbert.list.element.list.element"
+        yield _TOKENS
 
 
 def _table(pa: ModuleType, schema: Any, block: Block) -> Any:  # noqa: ANN401 - pyarrow has no types
@@ -161,7 +166,7 @@ def open_parquet(path: Path) -> Contents:
             f"be read. Read it with: pyarrow.parquet.read_table({str(path)!r})"
         )
     stated = json.loads(metadata[_KEY])
-    if stated.get("version") != 1:
+    if stated.get("version") not in _VERSIONS:
         raise InputError(f"{path} was written by a later version of trivec. Type: pip install --upgrade trivec")
     checksum = metadata.get(_CHECKSUM)
     if checksum is None and _CHECKED in metadata:
@@ -200,7 +205,8 @@ def _parts(batch: Any, layout: Layout) -> HybridVectors:  # noqa: ANN401 - pyarr
     if layout.colbert_dim is not None:
         offsets, vectors = _offsets(batch.column("colbert"))
         _, values = _offsets(vectors, layout.colbert_dim)
-        colbert = MultiVectors(_numbers(values, "float32").reshape(-1, layout.colbert_dim), offsets)
+        numbers = _numbers(values, layout.colbert_dtype or "float32").reshape(-1, layout.colbert_dim)
+        colbert = MultiVectors._kept(numbers, offsets)
     return HybridVectors(dense, sparse, colbert)
 
 

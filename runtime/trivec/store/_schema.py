@@ -1,7 +1,7 @@
 """What vectors consist of, and blocks of texts with theirs: what every kind of file is written from and read into."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,9 +12,9 @@ from trivec._vectors.heads import HybridVectors, concatenated, record_of
 from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
-Vectors = Array | SparseVectors | HybridVectors
-"""What `encode` gives for N texts: (N, D), N rows of terms, or several of these."""
-Kind = Literal["dense", "sparse", "hybrid"]
+Vectors = Array | SparseVectors | MultiVectors | HybridVectors
+"""What `encode` gives for N texts: (N, D), N rows of terms, a vector for each token, or several of these."""
+Kind = Literal["dense", "sparse", "colbert", "hybrid"]
 ORIGIN = ("fingerprint", "engine", "probe")
 """What a file says of where its vectors come from: fields of `Head`."""
 
@@ -43,6 +43,8 @@ class Layout:
     """numpy's name: "float32", "int8", "uint8"."""
     sparse_dim: int | None = None
     colbert_dim: int | None = None
+    colbert_dtype: str | None = None
+    """"float16" or "int8" (127 times the numbers); None: float32, or no vectors of tokens."""
 
     @classmethod
     def of(cls, vectors: object) -> "Layout":
@@ -52,21 +54,27 @@ class Layout:
             InputError: something that is no vectors of several texts, such as tensors.
         """
         dense, sparse, colbert = rows_of(vectors).parts()
-        kind: Kind = "hybrid" if isinstance(vectors, HybridVectors) else "dense" if dense is not None else "sparse"
+        kinds: tuple[Kind, ...] = ("dense", "sparse", "colbert")
+        there = [kind for kind, part in zip(kinds, (dense, sparse, colbert), strict=True) if part is not None]
         return cls(
-            kind,
+            "hybrid" if isinstance(vectors, HybridVectors) else there[0],
             None if dense is None else int(dense.shape[1]),
             None if dense is None else dense.dtype.name,
             None if sparse is None else sparse.dim,
             None if colbert is None else colbert.dim,
+            None if colbert is None or colbert.precision == "float32" else colbert.precision,
         )
+
+    def stated(self) -> dict[str, object]:
+        """What files say of it; fields that came later only where they say something, so that older files hold."""
+        found = asdict(self)
+        return found if self.colbert_dtype is not None else {k: v for k, v in found.items() if k != "colbert_dtype"}
 
     def vectors(self, parts: HybridVectors) -> Vectors:
         """HybridVectors in the type that `encode` gives them in."""
         if self.kind == "hybrid":
             return parts
-        dense, sparse, _ = parts.parts()
-        found: Vectors | None = dense if self.kind == "dense" else sparse
+        found: Vectors | None = getattr(parts, self.kind)
         if found is None:
             raise TypeError(f"a {self.kind} layout without {self.kind} vectors")
         return found
@@ -76,7 +84,9 @@ class Layout:
         return HybridVectors(
             None if self.dense_dim is None else np.zeros((0, self.dense_dim), dtype=self.dense_dtype),
             None if self.sparse_dim is None else SparseVectors.empty(0, self.sparse_dim),
-            None if self.colbert_dim is None else MultiVectors.empty(0, self.colbert_dim),
+            None
+            if self.colbert_dim is None
+            else MultiVectors.empty(0, self.colbert_dim).quantize(self.colbert_dtype or "float32"),
         )
 
     def concatenate(self, several: Sequence[HybridVectors]) -> HybridVectors:

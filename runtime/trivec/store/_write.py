@@ -4,7 +4,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -52,7 +51,7 @@ def write(
     is put together.
 
     Args:
-        path: .parquet, .jsonl, .npy (dense vectors) or .npz (sparse rows).
+        path: .parquet, .jsonl, .npy (dense vectors) or .npz (sparse rows, or vectors of tokens).
         encoder: from `trivec.load` or `trivec.hosted.open`.
         texts: any iterable; it is read once, two windows at a time in memory.
         window: texts of a block: what is kept, and what a kill can cost.
@@ -64,7 +63,7 @@ def write(
             of it, and how far its vectors may be from these, and PATH names both. The same where a hosted model has
             changed under its name, which its probe tells (`HostedEncoder.probe`, one request of each `write`).
         progress: called with the number of texts after each window (a progress bar's `update`).
-        options: of the method: normalize_embeddings=True, precision="int8", pool=...
+        options: of the method: normalize_embeddings=True, precision="int8" ("float16" of vectors of tokens), pool=...
 
     Returns:
         The path, the rows of the file, and how many of them an earlier run had done.
@@ -164,7 +163,7 @@ def write_blocks(
         form = FORMATS[path.suffix.lower()]
         keeps_texts, writer = form.keeps_texts, form.write
     place = path.absolute()  # whoever gives the texts may change the working directory
-    identity = Identity(head.fingerprint or "", asdict(head.layout), keeps_texts)
+    identity = Identity(head.fingerprint or "", head.layout.stated(), keeps_texts)
     done = advance or (lambda _: None)
     keep = {"resume": resume, "overwrite": overwrite, "strict": strict}
     with Journal(partial(place), identity, head.engine, head.probe, **keep, start_over=start_over) as journal:

@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,7 +18,7 @@ import trivec
 from trivec import HybridEncoder, InputError, MissingExtraError, MultiVectors, SparseEncoder, SparseVectors, store
 from trivec._cli.main import main
 from trivec._encoders.dense import OutputPrecision
-from trivec.store import _formats
+from trivec.store import _formats, _schema
 
 TEXTS = [
     "the cat sat on the mat",
@@ -439,7 +439,7 @@ def test_parquet_that_was_changed(encoder: trivec.DenseEncoder, tmp_path: Path, 
     }[change]
     metadata = table.schema.metadata
     if change == "version":
-        metadata = {b"trivec": metadata[b"trivec"].replace(b'"version": 1', b'"version": 2')}
+        metadata = {b"trivec": metadata[b"trivec"].replace(b'"version": 1', b'"version": 3')}
     pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
     message = {
         "column": 'lacks a column that it was written with: Field "dense"',
@@ -467,4 +467,4 @@ def test_encode_writes_parquet(tiny_model: "TinyModel", encoder: trivec.DenseEnc
 
 
 def test_every_suffix_has_a_kind() -> None:
-    assert {kind for found in _formats.FORMATS.values() for kind in found.kinds} == {"dense", "sparse", "hybrid"}
+    assert {kind for found in _formats.FORMATS.values() for kind in found.kinds} == set(get_args(_schema.Kind))

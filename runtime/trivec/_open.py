@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trivec._encoders.protocol import Encoder
-from trivec._encoders.ranking import RankingModel
+from trivec._encoders.ranking import RankingModel, is_ranking_model
 from trivec._errors import InputError
 from trivec._load import load
 
@@ -49,11 +49,17 @@ def open_reranker(name: str | os.PathLike[str], **options: Any) -> RankingModel:
     """What `trivec.load` or `trivec.hosted.open_reranker` makes of a name; arguments and errors as of `open_encoder`.
 
     Raises:
-        InputError: a model of another kind.
+        InputError: a model that ranks no documents: neither a reranker nor one of late interaction.
     """
     if not isinstance(name, str) or not is_hosted(name):
-        reranker: RankingModel = load(name, kind="reranker", **options)
-        return reranker
+        found = load(name, **options)
+        if not is_ranking_model(found):
+            found.close()
+            raise InputError(
+                f"{name} is a {type(found).__name__}, which ranks no documents. Expected a reranker (a cross-encoder), "
+                "or a model of late interaction (ColBERT): name the folder of one."
+            )
+        return found
     from trivec import hosted
 
     known = hosted_reranker_options()

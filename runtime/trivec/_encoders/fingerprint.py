@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 
 import numpy as np
@@ -75,6 +75,11 @@ def scores_fingerprint(
     """The same for a route that scores pairs; `settings` are the options that a call gives for its scores."""
     score = None if pipeline.score is None else asdict(pipeline.score)
     return _hash({**_common(pipeline, variant, digest), "score": score, "prompt": prompt, **settings})
+
+
+def ranks_fingerprint(sides: Sequence[str], similarity: str) -> str:
+    """The same for documents that are ranked by vectors: the fingerprints of both sides, and how they are compared."""
+    return _hash({"sides": list(sides), "similarity": similarity})
 
 
 def _common(pipeline: Pipeline, variant: str, digest: Callable[[str], str]) -> dict[str, object]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 import numpy as np
 
 from trivec._encoders.calls import Call, for_task, in_thread
-from trivec._encoders.fingerprint import heads_fingerprint
+from trivec._encoders.fingerprint import heads_fingerprint, ranks_fingerprint
 from trivec._encoders.load_options import LoadOptions
+from trivec._encoders.named_call import fingerprint_of_call, spelled_out
 from trivec._encoders.pipeline import Pipeline
 from trivec._encoders.text_encoder import SIDES, TextEncoder
 from trivec._errors import InputError
@@ -133,6 +134,11 @@ class LateEncoder(TextEncoder[Any]):
             settings=settings,
         )
 
+    def fingerprint_of_ranks(self) -> str:
+        """sha256 of everything that decides the scores of `rank`: both sides, and how they are compared."""
+        sides = (spelled_out(self, f"encode_{side}", {}) for side in SIDES)
+        return ranks_fingerprint([fingerprint_of_call(self, side) for side in sides], self.similarity_fn_name)
+
     # ---- vectors -------------------------------------------------------------------------------------------------
 
     def encode(
@@ -253,6 +259,8 @@ class LateEncoder(TextEncoder[Any]):
         top_k: int | None = None,
         return_documents: bool = False,
         batch_size: int = 32,
+        *,
+        on_overflow: Literal["truncate", "error"] = "truncate",
     ) -> list[Ranked]:
         """Documents by their similarity to a query, best first; equal ones in their order.
 
@@ -262,6 +270,7 @@ class LateEncoder(TextEncoder[Any]):
             top_k: how many of them to give; None: all.
             return_documents: whether each comes with its text.
             batch_size: as of `encode`.
+            on_overflow: as of `encode`, for the query and the documents.
 
         Returns:
             For each document its index `corpus_id`, its `score` and, where asked for, its `text`.
@@ -279,8 +288,8 @@ class LateEncoder(TextEncoder[Any]):
             vectors = documents
         else:
             texts = documents_of(query, documents)
-            vectors = self.encode_document(texts, batch_size=batch_size)
-        scores = self.similarity(self.encode_query([query]), vectors)[0]  # (N,)
+            vectors = self.encode_document(texts, batch_size=batch_size, on_overflow=on_overflow)
+        scores = self.similarity(self.encode_query([query], on_overflow=on_overflow), vectors)[0]  # (N,)
         return ranked(scores, texts, top_k, return_documents)
 
     arank = in_thread(rank)
@@ -311,6 +320,9 @@ class LateEncoder(TextEncoder[Any]):
             found = MultiVectors._trusted(normalize(found.vectors), found.offsets)
         found = found.quantize(form.precision)
         return found[0] if single else found
+
+    def _recorded(self, vectors: Any) -> HybridVectors:  # noqa: ANN401 - of one text it is an array, and no dense vector
+        return HybridVectors(colbert=vectors)
 
     def _uncut(self, task: str | None) -> dict[str, Any]:  # noqa: ARG002 - both sides have one width
         return {"truncate_dim": self.dim}

@@ -83,7 +83,7 @@ class TextEncoder(RowModel[V]):
         if not asked or not set(asked) <= set(have):
             raise InputError(f"heads {list(asked)}: expected some of {', '.join(have)}.")
         uncut = self._uncut(options.get("task")) if whole else {}
-        return record_of(self.encode(inputs, **{**self._returning(asked), **uncut, **options}))
+        return self._recorded(self.encode(inputs, **{**self._returning(asked), **uncut, **options}))
 
     def check_call(self, heads: Sequence[str] | None = None, **options: Any) -> None:  # noqa: ANN401
         """Raise where an option of `represent` has a wrong value; nothing is encoded."""
@@ -182,6 +182,10 @@ class TextEncoder(RowModel[V]):
     def _returning(self, heads: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002
         """Options with which `encode` gives these heads."""
         return {}
+
+    def _recorded(self, vectors: Any) -> HybridVectors:  # noqa: ANN401 - what `encode` gives
+        """What `encode` gives of one text or several, as a record."""
+        return record_of(vectors)
 
     def _uncut(self, task: str | None) -> dict[str, Any]:  # noqa: ARG002
         """Options with which `encode` cuts nothing off."""

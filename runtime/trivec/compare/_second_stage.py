@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trivec import store
-from trivec._encoders.ranking import RankingModel
+from trivec._encoders.ranking import RankingModel, fingerprint_of_ranks
 from trivec._model.manifest import PRECISIONS
 from trivec._open import open_reranker
 from trivec._system.atomic import write_at_once
@@ -122,7 +122,7 @@ def _kept(
 ) -> tuple[np.ndarray[Any, np.dtype[np.float32]], Effort | None]:
     """Scores (P,): from the folder where they are there, else made and put there, window by window."""
     written = [json.dumps(pair) for pair in pairs]
-    fingerprint = reranker.fingerprint
+    fingerprint = fingerprint_of_ranks(reranker)
     name = hashlib.sha256("\0".join([fingerprint, "rerank", *written]).encode()).hexdigest()[:32]
     path, note = folder / f"{name}.npy", folder / f"{name}.json"
     if not path.exists():

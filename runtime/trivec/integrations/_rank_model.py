@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from trivec._encoders.ranking import RankingModel, is_ranking_model
+from trivec._encoders.ranking import RankingModel, fingerprint_of_ranks, is_ranking_model
 from trivec._errors import InputError
 from trivec._open import hosted_reranker_options, is_hosted, open_reranker
 from trivec._pooling.ranks import Ranked
@@ -13,7 +13,8 @@ from trivec.integrations._adapter import LOAD_ARGUMENTS, check_open_already, mer
 from trivec.integrations._text_model import as_list, one
 
 Reranking = str | os.PathLike[str] | RankingModel
-"""What an adapter is made from: a folder, a name on the Hub, "provider:model", or a reranker that is open already."""
+"""What an adapter is made from: a folder, a name on the Hub, "provider:model", or a model that is open already: a
+reranker, or one of late interaction."""
 _DECIDED = ("self", "query", "documents", "top_k", "return_documents", "device", "pool", "chunk_size")
 """What an adapter says itself of a call, and what makes no sense for one query's documents."""
 
@@ -48,12 +49,7 @@ class RankModel:
         """
         if callable(self._options.get("activation_fn")):
             raise InputError("activation_fn is a function, which has no fingerprint. Name one: 'sigmoid', 'identity'")
-        of = getattr(self.reranker, "fingerprint_of", None)
-        if of is None:  # a hosted one, whose requests have no options
-            return self.reranker.fingerprint
-        known = inspect.signature(of).parameters
-        found: str = of(**{name: value for name, value in self._options.items() if name in known})
-        return found
+        return fingerprint_of_ranks(self.reranker, self._options)
 
     @property
     def engine_fingerprint(self) -> str:

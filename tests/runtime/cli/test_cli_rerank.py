@@ -219,7 +219,7 @@ def test_other_refusals(
         assert rerank(tiny, *arguments) == 1
         assert message in capsys.readouterr().err
     assert main(["rerank", str(tiny_folder), str(source), *CPU]) == 1
-    assert "is a dense model, and kind='reranker' was asked" in capsys.readouterr().err
+    assert "is a DenseEncoder, which ranks no documents. Expected a reranker" in capsys.readouterr().err
     long = as_file(tmp_path / "long.jsonl", [{"query_id": "q", "query": "a", "documents": ["b", "boat " * 40]}])
     assert rerank(tiny, long, "--on-overflow", "error") == 1
     assert "query 'q', documents from 0 on: 1 of 2 pairs are longer than 16 tokens" in capsys.readouterr().err

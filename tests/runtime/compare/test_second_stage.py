@@ -156,7 +156,7 @@ def test_the_command(tiny: TinyReranker, folder: Path, capsys: pytest.CaptureFix
 
 def test_refusals(tiny: TinyReranker, tiny_folder: Path, folder: Path) -> None:
     for names, options, message in (
-        ([f"bm25+{tiny_folder}"], {}, r"is a dense model, and kind='reranker'"),
+        ([f"bm25+{tiny_folder}"], {}, r"is a DenseEncoder, which ranks no documents"),
         ([f"{tiny.folder}+{tiny.folder}"], {}, r"reranker"),
         (["bm25+nowhere/at/all"], {}, r"nowhere/at/all"),
         ([f"bm25+{tiny.folder}"], {"depth": 0}, r"depth must be a whole number from 1 to 100, got 0"),

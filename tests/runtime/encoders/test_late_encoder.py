@@ -70,6 +70,12 @@ def test_both_sides(tiny: TinyLate, late: LateEncoder) -> None:
     blocks = list(late.encode_iter(iter(TEXTS), window=3, task="query"))
     close(MultiVectors.concatenate(blocks), tiny.vectors(TEXTS, "query"))
     assert late.represent(TEXTS, task="query").colbert.equals(late.encode_query(TEXTS))  # type: ignore[union-attr]
+    of_one = late.represent("cat", task="query")
+    assert (of_one.dense, of_one.sparse) == (None, None)
+    np.testing.assert_array_equal(of_one.colbert, one)
+    with trivec.Batcher(late) as batcher:
+        np.testing.assert_array_equal(batcher.represent("cat", task="query").colbert, one)
+        np.testing.assert_array_equal(batcher.encode_query("cat"), one)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_what_is_refused(tiny: TinyReranker, reranker: Reranker, tiny_folder: Pa
     wrong: list[tuple[Any, dict[str, Any], str]] = [
         (None, {}, r"expected one model: its folder or name"),
         (tiny.folder, {"model_name": "x"}, r"expected one model"),
-        (tiny_folder, OPTIONS, r"is a dense model, and kind='reranker'"),
+        (tiny_folder, OPTIONS, r"is a DenseEncoder, which ranks no documents"),
         (three.folder, OPTIONS, r"rank is for models of one label, and this one has 3"),
         (reranker, {"device": "cpu"}, r"device: for models that are opened here, and Reranker\(.* is open already"),
         (tiny.folder, {"model_kwargs": {"presision": "int8"}}, r"presision= is no argument of trivec\.load"),

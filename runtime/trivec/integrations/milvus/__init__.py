@@ -10,7 +10,7 @@ where pymilvus.model reads it letter by letter. Sparse vectors need `trivec[milv
 `trivec[hosted]`; of Jina and Nomic the open weights run here, and `.hosted` has the API's. Rerankers are `.reranker`'s.
 """
 
-from trivec.integrations.milvus import dense, hosted, hybrid, reranker, sparse
+from trivec.integrations.milvus import dense, hosted, hybrid, late, reranker, sparse
 from trivec.integrations.milvus._base import BaseEmbeddingFunction
 from trivec.integrations.milvus.dense import (
     DefaultEmbeddingFunction,
@@ -30,6 +30,7 @@ from trivec.integrations.milvus.hosted import (
     VoyageEmbeddingFunction,
 )
 from trivec.integrations.milvus.hybrid import BGEM3EmbeddingFunction, MGTEEmbeddingFunction
+from trivec.integrations.milvus.late import ColBERTEmbeddingFunction
 from trivec.integrations.milvus.reranker import (
     BGERerankFunction,
     CohereRerankFunction,
@@ -49,6 +50,7 @@ __all__ = [
     "BaseEmbeddingFunction",
     "CohereEmbeddingFunction",
     "CohereRerankFunction",
+    "ColBERTEmbeddingFunction",
     "CrossEncoderRerankFunction",
     "DefaultEmbeddingFunction",
     "GeminiEmbeddingFunction",
@@ -72,6 +74,7 @@ __all__ = [
     "dense",
     "hosted",
     "hybrid",
+    "late",
     "reranker",
     "sparse",
 ]

@@ -35,8 +35,9 @@ from trivec.integrations.qdrant._vectors import (
 class QdrantEncoder:
     """One or more models whose vectors lie side by side in the points of a collection.
 
-    Dense models give a vector named "dense", sparse ones "sparse", BGE-M3 and mGTE both; ColBERT's vectors, 4 KB a
-    token, come where `names` asks for them. `first + second` has the vectors of both.
+    Dense models give a vector named "dense", sparse ones "sparse", models of late interaction "colbert", BGE-M3 and
+    mGTE the first two; its ColBERT vectors, 4 KB a token, come where `names` asks for them. `first + second` has the
+    vectors of both.
 
     Documents are encoded with the model's prompt for documents, queries with that for queries. Safe to use from many
     threads and coroutines; pickles.
@@ -63,7 +64,7 @@ class QdrantEncoder:
         Args:
             model: a folder written by `trivec export`, a name on the Hub, or what `trivec.load` returns.
             names: which vectors of the model, and what they are called in Qdrant: {"dense": "text", "sparse": "terms",
-                "colbert": "tokens"}. None: dense and sparse ones, by their own names.
+                "colbert": "tokens"}. None: dense and sparse ones, or ColBERT's alone, by their own names.
             device: as of `trivec.load`, as are precision and threads; None: its default.
             precision: the variant.
             threads: CPU threads.
@@ -128,7 +129,8 @@ class QdrantEncoder:
 
         Dense vectors are compared as the model says, ColBERT's by MaxSim: the sum over the query's vectors of the
         greatest dot product. An index of those would hold every token, so none is built: use them to rerank, or set
-        `["vectors_config"]["colbert"].hnsw_config = None` for Qdrant's own default.
+        `["vectors_config"]["colbert"].hnsw_config = None` for Qdrant's own default. `.datatype =
+        models.Datatype.FLOAT16` halves what they take.
         """
         return {
             "vectors_config": self._vectors_config(),

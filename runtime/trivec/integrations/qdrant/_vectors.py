@@ -42,13 +42,13 @@ class Part(NamedTuple):
 
 
 def chosen(encoder: Encoder, names: Mapping[Head, str] | None) -> dict[Head, str]:
-    """What a model's vectors are called; None: dense and sparse ones, by their own names.
+    """What a model's vectors are called; None: dense and sparse ones, or ColBERT's alone, by their own names.
 
     Raises:
         InputError: a vector that the model does not give, or one that Qdrant compares otherwise than the model.
     """
     found = encoder.heads
-    named: dict[Head, str] = {head: head for head in found if head != "colbert"}
+    named: dict[Head, str] = {head: head for head in found if head != "colbert" or len(found) == 1}
     if names is not None:
         named = dict(names) if isinstance(names, Mapping) else {}
     if not named or set(named) - set(found) or not all(isinstance(name, str) for name in named.values()):

@@ -19,12 +19,10 @@ from trivec._pooling.ranks import Ranked, check_top_k, documents_of, ranked
 from trivec._tokens.inputs import as_texts
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.heads import HybridVectors
-from trivec._vectors.multi import MultiVectors, Reduce, as_multi_vectors, check_token_precision
+from trivec._vectors.multi import REDUCE_OF, MultiVectors, as_multi_vectors, check_token_precision
 
 if TYPE_CHECKING:
     from trivec._concurrency.pool import WorkerPool
-
-_REDUCE: Mapping[str, Reduce] = {"maxsim": "sum", "meanmaxsim": "mean"}
 
 
 class LateForm(NamedTuple):
@@ -245,12 +243,12 @@ class LateEncoder(TextEncoder[Any]):
             InputError: no such vectors, or of other widths.
         """
         queries, documents = as_multi_vectors(embeddings1, "embeddings1"), as_multi_vectors(embeddings2, "embeddings2")
-        return queries.maxsim(documents, _REDUCE[self.similarity_fn_name])
+        return queries.maxsim(documents, REDUCE_OF[self.similarity_fn_name])
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Floats:  # noqa: ANN401 - as of `similarity`
         """Query i against document i: (N,) float32; all else is as of `similarity`."""
         queries, documents = as_multi_vectors(embeddings1, "embeddings1"), as_multi_vectors(embeddings2, "embeddings2")
-        return queries.maxsim_pairs(documents, _REDUCE[self.similarity_fn_name])
+        return queries.maxsim_pairs(documents, REDUCE_OF[self.similarity_fn_name])
 
     def rank(
         self,

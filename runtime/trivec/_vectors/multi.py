@@ -1,7 +1,7 @@
 """Multi-vectors: for each text a vector a token, and MaxSim, the late interaction that compares them."""
 
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,8 @@ _BLOCK_TOKENS = 1 << 12  # tokens of documents in a block; a longer document com
 _LEVELS = np.float32(127)  # numbers of vectors of length 1 are at most 1: every file and every model has one scale
 _ABOVE = 1e-3  # by so much float16 may make such a number larger
 Reduce = Literal["mean", "sum"]
+REDUCE_OF: Mapping[str, Reduce] = {"maxsim": "sum", "meanmaxsim": "mean"}
+"""What becomes of a query's maxima, by the name of the similarity."""
 TOKEN_PRECISIONS = ("float32", "float16", "int8")
 """What token vectors can be kept in."""
 

@@ -13,6 +13,7 @@ from trivec._errors import InputError
 from trivec._open import is_hosted
 from trivec._system.home import home
 from trivec._system.progress import progress_bar
+from trivec._vectors.multi import MultiVectors
 from trivec._vectors.sparse import SparseVectors
 from trivec.compare._comparison import Comparison, Differing, Hit, Mean, Row
 from trivec.compare._entrants import BM25, Entrant, Entry, HeadVectors, Planned, bm25_entry, entry_of, names_of, opened
@@ -81,8 +82,8 @@ def compare(
         folder: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, as BEIR has them.
         encoders: the first is what the others are compared with. "folder", a name on the Hub, either with ":int8" (or
             another variant) behind it, "provider:model?option=value", "bm25", or an open encoder. A model with several
-            kinds of vectors has a row for dense and one for sparse. "A+reranker": what A, one of these names, has
-            found, ranked again by a reranker, which is named likewise.
+            kinds of vectors has a row for dense and one for sparse; one of late interaction searches by MaxSim.
+            "A+reranker": what A, one of these names, has found, ranked again by a reranker, which is named likewise.
         split: "test", "dev" or "train".
         limit_docs: at most so many documents: those that are relevant to a query first, then others.
         prices: of a hosted encoder, by its name here: what a million tokens cost, in any one currency.
@@ -235,7 +236,7 @@ def _row(
     price: float | None,
 ) -> Row:
     documents = vectors.documents
-    is_sparse = isinstance(documents, SparseVectors)
+    dense = isinstance(documents, np.ndarray)
     angles = None if first is None else _cosines(documents, first[0].documents)
     return Row(
         name=label,
@@ -251,11 +252,16 @@ def _row(
         cosine_mean=None if angles is None else float(angles.mean()),
         documents_per_second=entry.documents_per_second,
         query_ms=entry.query_ms,
-        dims=int(documents.dim if is_sparse else documents.shape[1]),
-        bytes_per_vector=float(8 * documents.nnz / len(documents) if is_sparse else 4 * documents.shape[1]),
+        dims=int(documents.shape[1] if dense else documents.dim),
+        bytes_per_vector=4.0 * documents.shape[1] if dense else _bytes(documents) / len(documents),
         tokens=entry.tokens,
         cost=None if price is None or entry.tokens is None else entry.tokens * price / 1e6,
     )
+
+
+def _bytes(documents: SparseVectors | MultiVectors) -> int:
+    """Of all: int32 and float32 a term, or the numbers of every token."""
+    return int(8 * documents.nnz if isinstance(documents, SparseVectors) else documents.vectors.nbytes)
 
 
 def _mean(values: Doubles) -> Mean:

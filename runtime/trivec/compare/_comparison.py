@@ -45,7 +45,7 @@ class Row:
     dims: int
     """Numbers of a vector, or terms."""
     bytes_per_vector: float
-    """float32; of sparse rows the mean, int32 and float32 a term."""
+    """float32; of sparse rows the mean, int32 and float32 a term; of vectors of tokens the mean of a document's."""
     tokens: int | None
     """Of documents and queries, as the service counts them."""
     cost: float | None

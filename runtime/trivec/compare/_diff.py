@@ -1,7 +1,7 @@
 """`diff`: from two sides to what changes between them."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,6 @@ def diff(
             raise InputError("two files have no vectors of queries, so judgements say nothing. Leave out judged.")
         listed = _texts(sides, texts, corpus)
         wanted = _heads(sides, heads)
-        if corpus is not None and "colbert" in wanted:
-            raise InputError('judgements are for heads=["dense"] or ["sparse"]: no corpus is searched by MaxSim here.')
         made = [_vectors(side, listed, wanted) for side in sides]
         found: dict[str, HeadDifference] = {}
         for head in wanted:
@@ -238,7 +236,8 @@ def _judge(sides: Sequence[Side], head: Head, documents: tuple[Any, Any], corpus
             names.append("")
             continue
         vectors.append(getattr(side.called("encode_query").represent(asked, [head]), head))
-        names.append("dot" if head == "sparse" and len(side.heads) > 1 else side.encoder.similarity_fn_name)
+        several: Mapping[Head, str] = {"sparse": "dot", "colbert": "meanmaxsim"} if len(side.heads) > 1 else {}
+        names.append(several.get(head, side.encoder.similarity_fn_name))
     own = [
         None if queries is None else _ndcg(corpus, queries, found, name)
         for queries, found, name in zip(vectors, documents, names, strict=True)

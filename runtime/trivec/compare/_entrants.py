@@ -44,7 +44,7 @@ class HeadVectors(NamedTuple):
 
     head: Head
     documents: Any
-    """(N, D) array, or SparseVectors."""
+    """(N, D) array, SparseVectors, or MultiVectors."""
     queries: Any
     """(Q, D)"""
     similarity: str
@@ -140,7 +140,7 @@ def entry_of(encoder: Encoder, judged: Judged, folder: Path, advance: Callable[[
     heads = tuple(
         HeadVectors(head, d, q, "dot" if several and head == "sparse" else encoder.similarity_fn_name)
         for head, d, q in zip(HEADS, documents.parts(), queries.parts(), strict=True)
-        if d is not None and q is not None and head != "colbert"
+        if d is not None and q is not None
     )
     counted = [_tokens(part, some) for part, some in zip((asking, effort), texts, strict=True)]
     hosted = is_hosted_encoder(encoder)

@@ -9,6 +9,7 @@ import numpy as np
 
 from trivec._errors import InputError
 from trivec._system.text_files import decode_lines
+from trivec._vectors.multi import REDUCE_OF, MultiVectors
 from trivec._vectors.scores import cos_sim, dot_score, euclidean_sim, manhattan_sim
 from trivec._vectors.sparse import SparseVectors
 from trivec.compare._metrics import NONE, Gains, Ranking
@@ -136,13 +137,16 @@ def ranked(judged: Judged, queries: Any, documents: Any, similarity: str, k: int
 
     Args:
         judged: the corpus.
-        queries: vectors (Q, D) of `judged.queries`, dense or sparse.
+        queries: vectors (Q, D) of `judged.queries`, dense or sparse; or those of their tokens.
         documents: vectors (N, D) of `judged.documents`; of sparse ones those without a common term are no hits.
-        similarity: "cosine", "dot", "euclidean" or "manhattan".
+        similarity: "cosine", "dot", "euclidean" or "manhattan"; of tokens "maxsim" or "meanmaxsim".
         k: hits of a query.
     """
     row_of = {document: row for row, document in enumerate(judged.documents)}
-    found = semantic_search(queries, documents, top_k=k + 1, score_function=_SCORES[similarity])
+    if isinstance(documents, MultiVectors):
+        found = _by_maxsim(queries, documents, similarity, k + 1)
+    else:
+        found = semantic_search(queries, documents, top_k=k + 1, score_function=_SCORES[similarity])
     least = 0.0 if isinstance(documents, SparseVectors) else -np.inf
     rows = np.full((len(judged.queries), k), NONE)
     reached = np.zeros((len(judged.queries), k), dtype=np.int64)
@@ -156,6 +160,13 @@ def ranked(judged: Judged, queries: Any, documents: Any, similarity: str, k: int
         reached[i, : len(listed)] = [gains.get(row, 0) for row in listed]
         possible[i, : len(relevance)] = list(relevance.values())
     return Ranked(rows, reached, possible)
+
+
+def _by_maxsim(queries: MultiVectors, documents: MultiVectors, similarity: str, k: int) -> list[list[Any]]:
+    """The best documents of each query, in the form of `semantic_search`."""
+    scores = queries.maxsim(documents, REDUCE_OF[similarity])  # (Q, N)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k].tolist()
+    return [[{"corpus_id": j, "score": row[j]} for j in best] for row, best in zip(scores, order, strict=True)]
 
 
 def _positive(relevance: Mapping[str, int], query: str) -> dict[str, int]:

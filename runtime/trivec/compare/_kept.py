@@ -18,7 +18,7 @@ from trivec._system.atomic import write_at_once
 from trivec._vectors.heads import Head, HybridVectors, record_of
 
 _TIMED = 100  # queries, at most, that are encoded one at a time: of a hosted model each is a request
-_SUFFIXES: dict[tuple[Head, ...], str] = {("dense",): ".npy", ("sparse",): ".npz"}
+_SUFFIXES: dict[tuple[Head, ...], str] = {("dense",): ".npy", ("sparse",): ".npz", ("colbert",): ".npz"}
 
 
 @dataclass(frozen=True)

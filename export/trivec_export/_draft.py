@@ -36,7 +36,7 @@ from trivec_export._checkpoint.tokenizer import read_tokenizer, save_tokenizer, 
 from trivec_export._checkpoint.weights import read_weights
 from trivec_export._graph.run import GraphSession
 from trivec_export._graph.seen import with_seen
-from trivec_export._reference.agreement import check_activation, check_ids
+from trivec_export._reference.agreement import check_activation, check_ids, check_prompts
 from trivec_export._reference.heads import (
     COLBERT_VECS,
     Head,
@@ -166,6 +166,8 @@ def make_draft(
     if isinstance(head, Late) and checkpoint.late is not None:
         words = partial(late_route, spec=checkpoint.late, dim=head.dim, tokenizer=tokenizer, config=model.config)
         routes = {key: words(key, route, marks[key], positions=positions) for key, route in routes.items()}
+        if library is not None:
+            check_prompts(library, {key: marks[key].text + marks[key].prompt for key in routes})
     first = {key: route for route, key in {route: key for key, route in reversed(routes.items())}.items()}
     readers = {key: _reader(folder / path, encoder, head, route) for key, route in first.items()}
     calibration, verification = _tokenized(readers, texts, late=isinstance(head, Late))

@@ -1,6 +1,6 @@
 """Our reading of a checkpoint against sentence-transformers, before anything is traced: where do they part?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -85,6 +85,21 @@ def check_activation(library: Library, score: Score | None) -> None:
             f"trivec's reading of this checkpoint is not that of {NAME}: scores are made of logits by {ours!r} here, "
             f"and by {theirs} there. Nothing was written. Please report this checkpoint."
         )
+
+
+def check_prompts(library: Library, ours: Mapping[str, str]) -> None:
+    """Raise GateError unless texts of each route begin with what they begin with there, by route: mark and prompt.
+
+    The reference is asked for its vectors behind the mark that we have read: a mark that is missed would be missing on
+    both sides.
+    """
+    for route, mine in ours.items():
+        theirs = library.prompt(route)
+        if mine != theirs:
+            raise GateError(
+                f"trivec's reading of this checkpoint is not that of {NAME}: each {route} begins with {mine!r} here, "
+                f"and with {theirs!r} there. Nothing was written. Please report this checkpoint."
+            )
 
 
 def by_length(ids: Sequence[npt.NDArray[np.int64]], count: int) -> list[int]:

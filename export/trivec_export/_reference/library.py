@@ -156,6 +156,10 @@ class Library:
         """The class of torch.nn by which a CrossEncoder makes scores of logits."""
         return type(self.model.activation_fn).__name__
 
+    def prompt(self, name: str) -> str:
+        """What it puts before a text by the prompt of that name; "" for nothing."""
+        return str(self.model.prompts.get(name) or "")
+
     def ids(self, texts: Sequence[Any], task: str | None, prompt: str = "") -> Ids:
         """Token ids (S,) of each text, special tokens included, cut at the model's length."""
         found: Ids = []

@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / "benchmarks/peers"
 SHARED = ROOT.parent / "shared"
 """Corpora and models, where they lie beside the checkout."""
+_ALONE = "--no-deps "
+"""Begins the line of a package that is installed without what it asks for."""
 _TOOLS = ("pip", "setuptools", "wheel", "_distutils_hack", "pkg_resources", "distutils")  # of venv itself
 
 
@@ -72,7 +74,11 @@ def ensure(name: str, folder: Path) -> Path:
         return python
     print(f"setting up {tidy(str(venv))}: {' '.join(wanted)}", file=sys.stderr, flush=True)
     _run([sys.executable, "-m", "venv", "--clear", str(venv)])
-    _run([str(python), "-m", "pip", "install", "--quiet", "--constraint", str(constraints), *wanted])
+    install = [str(python), "-m", "pip", "install", "--quiet", "--constraint", str(constraints)]
+    _run([*install, *(each for each in wanted if not each.startswith(_ALONE))])
+    alone = [each.removeprefix(_ALONE) for each in wanted if each.startswith(_ALONE)]
+    if alone:
+        _run([*install, "--no-deps", *alone])
     marker.write_text(state, encoding="ascii")
     return python
 

@@ -23,7 +23,7 @@ class _Stored(NamedTuple):
     texts: list[str] | None
     """None where the file keeps none (.npy, .npz): row i is text i of what was encoded."""
     vectors: Vectors
-    """(N, D) float32, int8 or uint8; SparseVectors; or HybridVectors, whose parts these are."""
+    """(N, D) float32, int8 or uint8; SparseVectors; MultiVectors; or HybridVectors, whose parts these are."""
     fingerprint: str | None
     """Of the `encode` call that made them; None where the file does not say."""
 
@@ -44,7 +44,7 @@ class Stored(_Stored):
 def read(
     path: str | os.PathLike[str], *, fingerprint: str | None = None, engine: str | None = None, strict: bool = False
 ) -> Stored:
-    """Read a file that `write` or `trivec encode` wrote; also plain .npy arrays, and .npz of scipy.sparse.save_npz.
+    """Read a file that `write` or `trivec encode` wrote; also plain .npy arrays, .npz of scipy's and MultiVectors.save.
 
     Args:
         path: .parquet, .jsonl, .npy or .npz.

@@ -349,8 +349,13 @@ class LateEncoder(TextEncoder[Any]):
                 )
 
     def _check_side(self, name: str, task: str | None) -> None:
-        """InputError where the name of one side's prompt is to bring that side's mark to the other."""
+        """InputError where the name of one side's prompt is to bring that side's mark to the other.
+
+        A caller's own prompt of that name is a text like any other.
+        """
         route = self._route(task)
+        if self.prompts.get(name) != self.manifest.prompts.get(name):
+            return
         for side, names in SIDES.items():
             if name in names and side != route and self._mark(side):
                 raise InputError(

@@ -127,9 +127,8 @@ def test_a_prompt_that_would_bring_the_mark_again(
     assert longer == [[2, 23, 1, 7, 3]]  # a word that only begins so
 
 
-def test_the_name_of_a_prompt_of_the_other_side(late: LateEncoder) -> None:
+def test_the_name_of_a_prompt_of_the_other_side(tiny: TinyLate, late: LateEncoder) -> None:
     """There "query" names "[Q] ", which makes a query of a text; here the task does, and the name alone does not."""
-    late.prompts.update(query="", document="", corpus="")
     for call in (
         lambda: late.encode(TEXTS, prompt_name="query"),
         lambda: late.encode_document(TEXTS, prompt_name="query"),
@@ -137,10 +136,12 @@ def test_the_name_of_a_prompt_of_the_other_side(late: LateEncoder) -> None:
     ):
         with pytest.raises(InputError, match=r"'query' is of a query, and this call reads.*Type: encode_query\(texts"):
             call()
-    with pytest.raises(InputError, match=r"'corpus' is of a document.*behind the mark of a query.*encode_document"):
-        late.encode_query(TEXTS, prompt_name="corpus")
+    with pytest.raises(InputError, match=r"'document' is of a document.*behind the mark of a query.*encode_document"):
+        late.encode_query(TEXTS, prompt_name="document")
     assert late.encode(TEXTS, prompt_name="query", task="query").equals(late.encode_query(TEXTS))
     assert late.encode(TEXTS, prompt_name="document").equals(late.encode_document(TEXTS))
+    with load(tiny, prompts={"query": "the "}, default_prompt_name="query") as own:  # a text, and no mark
+        close(own.encode(["cat"]), tiny.vectors(["the cat"], "document"))
 
 
 def test_a_run_has_one_length_and_one_number_of_tokens_that_are_seen() -> None:
@@ -274,6 +275,15 @@ def test_one_side_alone(tiny: TinyLate) -> None:
         close(late.encode(TEXTS), tiny.vectors(TEXTS, "query"))
         with pytest.raises(InputError, match=r"task 'document' is no route"):
             late.encode_document(TEXTS)
+
+
+def test_by_openvino(tiny: TinyLate) -> None:
+    """What is seen is an input of the graph there as well, of lone queries and of many."""
+    with trivec.load(tiny.folder, kind="late", engine="openvino", threads=2) as late:
+        assert late.engine == "openvino"
+        close(late.encode_query(TEXTS * 20), tiny.vectors(TEXTS * 20, "query"))
+        close(late.encode_document(TEXTS), tiny.vectors(TEXTS, "document"))
+        np.testing.assert_allclose(late.encode_query("cat"), tiny.vectors(["cat"], "query")[0], rtol=0, atol=1e-6)
 
 
 def test_processes(tiny: TinyLate) -> None:

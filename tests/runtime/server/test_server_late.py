@@ -47,7 +47,6 @@ def test_vectors_of_both_sides(client: Client, tiny: TinyLate) -> None:
 
 def test_the_prompt_of_the_other_side_is_refused(client: Client) -> None:
     """As clients of sentence-transformers send it, and would get vectors of the wrong side for it."""
-    client.app.registry.models["late"].encoder.prompts["query"] = ""
     body = {"model": "late", "input": TEXTS, "outputs": ["colbert"]}
     said = client.post("/v1/embeddings", {**body, "prompt_name": "query"}).json()["error"]["message"]
     assert "prompt_name 'query' is of a query, and this call reads each text as a document" in said

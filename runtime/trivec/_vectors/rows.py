@@ -130,6 +130,8 @@ def take_sparse(vectors: Vectors) -> Taken | None:
 
 
 def _dense(vectors: Vectors, name: str) -> Array:
+    if hasattr(vectors, "as_py"):  # one row of a column of pyarrow's
+        vectors = getattr(vectors, "values", vectors)
     if not isinstance(vectors, list | tuple):
         found = as_array(vectors)
         if found.dtype != object or found.ndim != 1:
@@ -142,7 +144,12 @@ def _dense(vectors: Vectors, name: str) -> Array:
             return np.stack([as_array(item) for item in vectors])
         found = np.asarray(vectors)
     except ValueError as error:
-        widths = sorted({len(item) if hasattr(item, "__len__") else 1 for item in vectors})
+        gap = next((row for row, item in enumerate(vectors) if not hasattr(item, "__len__")), None)
+        if gap is not None:
+            raise InputError(
+                f"{name} hold no vector in row {gap}, but {vectors[gap]!r:.40}. Leave such rows out first."
+            ) from error
+        widths = sorted({len(item) for item in vectors})
         raise InputError(f"{name} must be vectors of one width, got a list of widths {widths}.") from error
     return found.astype(np.float32) if found.dtype == np.float64 else found  # Python's floats, as torch.tensor
 

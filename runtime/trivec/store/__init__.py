@@ -11,9 +11,10 @@
 
 What the suffix of a file says it holds:
 
-    .parquet  text: string; dense: list of float (or int8, uint8); sparse: struct of indices (list of int32, ascending)
-              and values (list of float); colbert: list of lists of float, halffloat or int8 (127 times the numbers),
-              as layout.colbert_dtype says; the fingerprint among the file's metadata. Needs trivec[parquet].
+    .parquet  text: string; dense: list of float (or int8, uint8), of one fixed size; sparse: struct of indices (list
+              of int32, ascending) and values (list of float); colbert: list of lists of float, halffloat or int8 (127
+              times the numbers), as layout.colbert_dtype says; the fingerprint among the file's metadata. Needs
+              trivec[parquet].
     .jsonl    an object a line: "text", "embedding", "sparse" ({"term id": weight}) and "sparse_dim", "colbert"
     .npy      dense vectors (N, D): an array for numpy, and behind it, where numpy does not look, a checksum
     .npz      sparse rows for scipy.sparse.load_npz and SparseVectors.load, or vectors of tokens for MultiVectors.load,

@@ -88,7 +88,10 @@ def _schema(pa: ModuleType, head: Head) -> Any:  # noqa: ANN401 - pyarrow has no
     """Columns and metadata."""
     layout, fields = head.layout, [pa.field("text", pa.string())]
     if layout.dense_dtype is not None:
-        fields.append(pa.field("dense", pa.list_(pa.from_numpy_dtype(np.dtype(layout.dense_dtype)))))
+        numbers = pa.from_numpy_dtype(np.dtype(layout.dense_dtype))
+        fields.append(
+            pa.field("dense", pa.list_(numbers, layout.dense_dim))
+        )  # of one width, as vector stores want them
     if layout.sparse_dim is not None:
         lists = {"indices": pa.list_(pa.int32()), "values": pa.list_(pa.float32())}
         fields.append(pa.field("sparse", pa.struct(lists)))
@@ -117,7 +120,7 @@ def _table(pa: ModuleType, schema: Any, block: Block) -> Any:  # noqa: ANN401 - 
     dense, rows, colbert = block.parts.parts()
     columns = [_strings(pa, block.texts or [])]
     if dense is not None:
-        columns.append(_lists(pa, np.arange(len(dense) + 1) * dense.shape[1], _flat(pa, dense)))
+        columns.append(pa.FixedSizeListArray.from_arrays(_flat(pa, dense), dense.shape[1]))
     if rows is not None:
         lists = [_lists(pa, rows.indptr, _flat(pa, values)) for values in (rows.indices, rows.values)]
         columns.append(pa.StructArray.from_arrays(lists, fields=list(schema.field("sparse").type)))

@@ -121,7 +121,8 @@ def test_number_types_come_back(
 def test_parquet_is_a_table_for_everybody(encoder: trivec.DenseEncoder, tmp_path: Path) -> None:
     store.write(tmp_path / "out.parquet", encoder, TEXTS)
     table = pq.read_table(tmp_path / "out.parquet")
-    assert str(table.schema.remove_metadata()) == "text: string\ndense: list<element: float>\n  child 0, element: float"
+    schema = "text: string\ndense: fixed_size_list<element: float>[12]\n  child 0, element: float"
+    assert str(table.schema.remove_metadata()) == schema
     assert table.column("text").to_pylist() == TEXTS
     np.testing.assert_array_equal(np.array(table.column("dense").to_pylist(), np.float32), encoder.encode(TEXTS))
     said = json.loads(table.schema.metadata[b"trivec"])

@@ -280,6 +280,21 @@ def test_numbers_whose_squares_are_not_finite() -> None:
         util.dot_score([np.array([1e200])], [1.0])
 
 
+@pytest.mark.parametrize("size", [-1, 2], ids=["lists", "lists of one size"])
+def test_columns_of_pyarrow(size: int) -> None:
+    """Those of pandas, polars, DuckDB and LanceDB: tests/runtime/frameworks/test_tables.py."""
+    import pyarrow as pa
+
+    rows = np.array([[1, 2], [3, -4], [0, 1]], np.float32)
+    column = pa.array(rows.tolist(), pa.list_(pa.float32(), size))
+    for found in (column, pa.chunked_array([column[:1], column[1:]])):
+        np.testing.assert_array_equal(util.dot_score(found, rows), rows @ rows.T)
+        np.testing.assert_array_equal(util.dot_score(found[1], rows), rows[1:2] @ rows.T)
+    gap = pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), size))
+    with pytest.raises(InputError, match="a hold no vector in row 1, but None"):
+        util.dot_score(gap, rows)
+
+
 HYBRID = HybridVectors(np.zeros((1, 2), np.float32), None, None)
 MULTI = MultiVectors.from_arrays([np.ones((1, 2), np.float32)])
 
@@ -291,6 +306,8 @@ MULTI = MultiVectors.from_arrays([np.ones((1, 2), np.float32)])
         (None, "a must be numbers, got object. Encode texts first"),
         ([[1.0, 2.0], [1.0]], "a must be vectors of one width, got a list of widths [1, 2]."),
         ([np.ones(2), np.ones(3)], "a must be vectors of one width, got a list of widths [2, 3]."),
+        ([np.ones(2), None], "a hold no vector in row 1, but None. Leave such rows out first."),
+        ([[1.0, 2.0], 3.0], "a hold no vector in row 1, but 3.0. Leave such rows out first."),
         (np.ones((2, 2, 2)), "a must be (N, D) or (D,), got an array of shape (2, 2, 2)."),
         (3.0, "a must be (N, D) or (D,), got an array of shape ()."),
         (np.ones((2, 3)), "a have 3 numbers a vector, b have 2. Encode both with one model, and"),

@@ -70,14 +70,15 @@ class TextModel:
         # Lists of texts of coroutines, one list at a time: it has all the cores then, and no other thread waits.
         self._thread = Background(1, "trivec-documents")
 
-    def documents(self, texts: object) -> HybridVectors:
-        """Vectors of N texts.
+    def documents(self, texts: object, *, bar: bool = False) -> HybridVectors:
+        """Vectors of N texts; `bar` shows how far it is.
 
         Raises:
             InputError: no list of texts.
             TruncationError, NonFiniteError: as of the encoder.
         """
-        return self.encoder.represent(as_list(texts), self.heads, **self._options("document"))
+        shown = {"show_progress_bar": True} if bar else {}
+        return self.encoder.represent(as_list(texts), self.heads, **self._options("document"), **shown)
 
     def queries(self, texts: object) -> HybridVectors:
         """Vectors of N queries."""

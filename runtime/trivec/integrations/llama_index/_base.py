@@ -1,23 +1,12 @@
 """What the LlamaIndex classes have in common."""
 
-import os
 from typing import Any
 
-from trivec._encoders.protocol import Encoder
-from trivec._encoders.ranking import RankingModel
-from trivec._open import is_hosted
-from trivec.integrations._adapter import Model, OfModel
-from trivec.integrations._rank_model import Reranking
+from trivec.integrations._adapter import OfModel
 from trivec.integrations._text_model import as_list
 
 BATCH = 256
 """Texts that LlamaIndex hands over at a time; its own 10 leave too few of one length to run together."""
-
-
-def name_of(model: Model | Reranking, opened: Encoder | RankingModel) -> str:
-    """What to open again: the name as the user gave it, or the model's own; a hosted one's says its options."""
-    as_given = isinstance(model, str | os.PathLike) and not is_hosted(model)
-    return os.fspath(model) if as_given else opened.name  # type: ignore[arg-type]
 
 
 class OfTexts(OfModel):

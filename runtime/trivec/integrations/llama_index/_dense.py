@@ -12,8 +12,9 @@ from trivec._encoders.calls import Overflow
 from trivec._engine.engine_drift import check_engine
 from trivec._errors import InputError
 from trivec.integrations._adapter import Model, ModelOptions, OfModel
+from trivec.integrations._saved_model import check_fingerprint, name_of
 from trivec.integrations._text_model import TextModel, dense_lists
-from trivec.integrations.llama_index._base import BATCH, OfTexts, name_of
+from trivec.integrations.llama_index._base import BATCH, OfTexts
 
 Vector = list[float]
 _OF_THE_PROCESS = ("callback_manager", "embeddings_cache", "rate_limiter")
@@ -123,7 +124,7 @@ class TrivecEmbedding(OfTexts, BaseEmbedding):
                     f"Type: encoder.max_seq_length = {max_length!r}"
                 )
             encoder.max_seq_length = max_length
-        _check_fingerprint(model, fingerprint)
+        check_fingerprint(model, fingerprint)
         check_engine("what is stored", engine_fingerprint, encoder.engine_fingerprint, strict=strict)
         exports = {"export": True} if (load_options or {}).get("export") else {}
         fields: dict[str, Any] = {
@@ -223,13 +224,3 @@ def _merged(
     if text_instruction is not None and "prompt_name" not in queries:
         queries.setdefault("prompt", None)  # the model's own, not that of texts
     return texts, queries
-
-
-def _check_fingerprint(model: TextModel, expected: str | None) -> None:
-    found = model.fingerprint("document")
-    if expected not in (None, found):
-        raise InputError(
-            f"{model.encoder!r} gives other vectors than those that were stored: its fingerprint is {found}, and "
-            f"{expected} was expected. Take the same model with the same settings, or leave out fingerprint and encode "
-            "everything again."
-        )

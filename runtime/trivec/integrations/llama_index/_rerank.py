@@ -11,7 +11,7 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from trivec._errors import InputError
 from trivec._pooling.ranks import Ranked
 from trivec.integrations._rank_model import OfReranker, RankModel, Reranking, arguments_of, open_rank_model
-from trivec.integrations.llama_index._base import name_of
+from trivec.integrations._saved_model import name_of
 
 
 class TrivecRerank(OfReranker, BaseNodePostprocessor):

@@ -9,8 +9,9 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from trivec._encoders.calls import Overflow
 from trivec._vectors.sparse import SparseVectors
 from trivec.integrations._adapter import Model, ModelOptions
+from trivec.integrations._saved_model import name_of
 from trivec.integrations._text_model import TextModel, sparse_row, sparse_rows
-from trivec.integrations.llama_index._base import BATCH, OfTexts, name_of
+from trivec.integrations.llama_index._base import BATCH, OfTexts
 
 
 class TrivecSparseEmbedding(OfTexts, BaseSparseEmbedding):

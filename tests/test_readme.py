@@ -43,10 +43,12 @@ WRITES = {  # of some sections, a file that is there afterwards
     ("runtime/trivec/server/README.md", "Start"): "tei.json",
     ("runtime/trivec/store/README.md", "Stored vectors"): "corpus.parquet",
 }
+_FRAMEWORKS = ("Chroma", "Haystack", "BERTopic and KeyBERT", "LanceDB", "mteb", "Servers")
 ELSEWHERE = (
     ("README.md", "Export"),  # by the fixture: it makes `minilm`
     ("runtime/README.md", "Sparse, and BGE-M3"),  # in test_readme_sparse.py, and so in another process
     ("runtime/README.md", "Late interaction"),  # there, too
+    *(("runtime/trivec/integrations/README.md", name) for name in _FRAMEWORKS),  # in tests/runtime/frameworks
 )
 
 

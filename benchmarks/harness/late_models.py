@@ -79,7 +79,7 @@ def stand_in(folder: Path) -> None:
     modules.append({"idx": 1, "name": "1", "path": "1_Dense", "type": "pylate.models.Dense.Dense"})
     identity = "torch.nn.modules.linear.Identity"
     dense = {"in_features": 384, "out_features": DIM, "bias": False, "activation_function": identity}
-    settings = {
+    settings: dict[str, object] = {
         "model_type": "ColBERT",
         "prompts": {},
         "default_prompt_name": None,

@@ -126,10 +126,11 @@ class Comparison:
             if name in self.args.only or (name == "dense" and "latency" in self.args.only):
                 self.place.section = name
                 run()
-        if self.by_row:
-            self.tables.append(tables.by_class(self.by_row, self.dense_contenders(), self.inexact))
-        if self.outcomes:
-            self.tables.append(tables.products(list(self.outcomes.values())))
+
+    def summed_up(self) -> list[Table]:
+        """What stands below the tables of the sections, of all that was measured so far."""
+        found = [tables.by_class(self.by_row, self.dense_contenders(), self.inexact)] if self.by_row else []
+        return [*found, *([tables.products(list(self.outcomes.values()))] if self.outcomes else [])]
 
     def _python(self, venv: str) -> Path:
         if isinstance(known := self.pythons.get(venv), Failed):
@@ -285,7 +286,10 @@ class Comparison:
                 self.by_row[model.name, "one text"] = middles
                 for name, found in blocks.items():
                     self.figures[f"latency / {of}{name}"] = float(np.median(np.concatenate(found)))
-            self.by_row[model.name, "peak memory"] = contest.peaks()
+            self.by_row[model.name, "peak memory"] = peaks = contest.peaks()
+            for name, held in peaks.items():
+                record = {"measured": "peak memory", "model": model.name, "engine": name, "bytes": held[0]}
+                self.place.raw.append(record)
 
     def splade(self) -> None:
         """SPLADE against SparseEncoder."""
@@ -573,6 +577,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             report.run_table(args, load, comparison.work),
             tables.goals(comparison.figures, report.GOALS),
             *comparison.tables,
+            *comparison.summed_up(),
             tables.failures(comparison.place),
             report.file_table(args.folder, comparison.work / "models", files),
         ]

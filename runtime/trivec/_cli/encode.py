@@ -90,7 +90,7 @@ def _options(encoder: Encoder, args: argparse.Namespace) -> dict[str, Any]:
         if args.max_active_dims is not None:
             raise InputError("--max-active-dims is for sparse rows; this model gives dense vectors.")
         return {**common, **dense}
-    if encoder.heads == ("colbert",) and args.max_active_dims is None:  # vectors as well, of tokens
+    if args.max_active_dims is None and set(dense) <= set(encoder.encode_options()):  # of tokens, say
         return {**common, **dense}
     given = [_DENSE_OPTIONS[name] for name, value in dense.items() if value not in (None, False, "float32")]
     if given:

@@ -4,9 +4,10 @@
 
 Without --checkpoint it is a stand-in of MiniLM's weights, made here (benchmarks/harness/late_models.py). Each engine
 runs in its own virtual environment (build/bench/NAME, made at the first run) and its own process; they take turns, and
-ratios are taken within a round. Writes benchmarks/results/late.jsonl (one measurement a line, then the tables) and
-late.md. --quick runs everything on few texts, and writes late-quick.*: a check, not a result. An engine that cannot be
-installed or run gets a row that says why.
+ratios are taken within a round. Seven minutes, without what is made at the first run. Writes
+benchmarks/results/late.jsonl (one measurement a line, then the tables) and late.md. --quick runs everything on few
+texts, and writes late-quick.*: a check, not a result. An engine that cannot be installed or run gets a row that says
+why.
 """
 
 import argparse
@@ -61,7 +62,7 @@ class Sizes(NamedTuple):
     maxsim_rounds: int
 
 
-FULL = Sizes(256, 5, 10, 5, 10**9, 10**9, 3)
+FULL = Sizes(96, 3, 8, 3, 1500, 10**9, 2)
 QUICK = Sizes(12, 2, 1, 1, 40, 6, 1)
 GOALS = (
     *(

@@ -54,7 +54,7 @@ class Sizes(NamedTuple):
 
 
 FULL = {
-    "minilm": Sizes((DOCUMENTS, 200, 30), 4, 12, 10, 3, ((20, 10**9), (DOCUMENTS, 60))),
+    "minilm": Sizes((DOCUMENTS, 200, 30), 4, 12, 10, 3, ((20, 10**9), (DOCUMENTS, 30))),
     "xlm-r-base": Sizes((24, 40, 6), 3, 2, 4, 2, ()),
 }
 QUICK = dict.fromkeys(FULL, Sizes((12, 12, 4), 2, 2, 1, 1, ((20, 2),)))

@@ -28,7 +28,7 @@ def tables(file: Path) -> dict[str, Rows]:
 def bars(axis: Any, rows: Rows, value: str, title: str, unit: str, name: str = "engine") -> None:  # noqa: ANN401
     """Horizontal bars, each with its figure; rows without a figure say so."""
     numbers = [row[value] if isinstance(row.get(value), (int, float)) else 0.0 for row in rows]
-    colors = [OURS.get(row[name], OURS["trivec int8"] if row[name] == "trivec" else PEER) for row in rows]
+    colors = [_color(row[name]) for row in rows]
     axis.barh(range(len(rows)), numbers, color=colors)
     axis.set_yticks(range(len(rows)), [row[name] for row in rows])
     axis.invert_yaxis()
@@ -39,6 +39,12 @@ def bars(axis: Any, rows: Rows, value: str, title: str, unit: str, name: str = "
     axis.set_title(title, fontsize=11, loc="left")
     axis.set_xlabel(unit)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _color(engine: str) -> str:
+    if not engine.startswith("trivec"):
+        return PEER
+    return OURS["trivec int8" if engine == "trivec" or "int8" in engine else "trivec fp32"]
 
 
 def throughput(plt: Any, found: dict[str, Rows]) -> Any:  # noqa: ANN401

@@ -34,7 +34,7 @@ from benchmarks.harness.scifact import (
 from benchmarks.harness.stats import Shape, operations
 from benchmarks.harness.tables import NONE, Row, Table
 from benchmarks.harness.venvs import ROOT, SHARED, Failed
-from benchmarks.harness.worker import Contender, cold_start, encode
+from benchmarks.harness.worker import Contender, encode
 
 from trivec._engine.openvino_session import has_bf16
 from trivec._tokens.tokenizer import TextTokenizer
@@ -96,7 +96,7 @@ class Comparison:
         self.args, self.work = args, ROOT / "build/bench"
         self.sizes: Sizes = QUICK if args.quick else FULL
         self.data: SciFact = read(args.data)
-        self.place = Field(self._python, self.work, args.threads)
+        self.place = Field(venvs.Environments(self.work), self.work, args.threads)
         self.tables: list[Table] = []
         self.outcomes: dict[str, Outcome] = {}
         self.figures: dict[str, float] = {}
@@ -104,11 +104,10 @@ class Comparison:
         self.by_row: dict[tuple[str, str], Mapping[str, Sequence[float]]] = {}
         """Seconds or bytes by model and row of the table of classes, then engine."""
         self.inexact: dict[str, set[str]] = {}
-        """By model: engines that are not int8, and yet below EXACT."""
+        """By model: engines below EXACT."""
         self.onnx: dict[str, Path | Failed] = {}
         """By model: the ONNX file that the peers export."""
         self.minilm = Real("MiniLM", checkpoint(), args.folder, MINILM)
-        self.pythons: dict[str, Path | Failed] = {}
 
     def run(self) -> None:
         """Every section that is wanted."""
@@ -131,16 +130,6 @@ class Comparison:
         """What stands below the tables of the sections, of all that was measured so far."""
         found = [tables.by_class(self.by_row, self.dense_contenders(), self.inexact)] if self.by_row else []
         return [*found, *([tables.products(list(self.outcomes.values()))] if self.outcomes else [])]
-
-    def _python(self, venv: str) -> Path:
-        if isinstance(known := self.pythons.get(venv), Failed):
-            raise known
-        try:
-            found = self.pythons[venv] = known or venvs.ensure(venv, self.work)
-        except Failed as error:
-            self.pythons[venv] = error  # once is enough: an installation that fails can take minutes
-            raise
-        return found
 
     # ---- who takes part
 
@@ -284,8 +273,9 @@ class Comparison:
                 self.tables.append(tables.latency(blocks, contenders, self.place, of.strip()))
                 middles = {name: [float(np.median(block)) for block in found] for name, found in blocks.items()}
                 self.by_row[model.name, "one text"] = middles
+                key = f"latency {of}".strip()
                 for name, found in blocks.items():
-                    self.figures[f"latency / {of}{name}"] = float(np.median(np.concatenate(found)))
+                    self.figures[f"{key} / {name}"] = float(np.median(np.concatenate(found)))
             self.by_row[model.name, "peak memory"] = peaks = contest.peaks()
             for name, held in peaks.items():
                 record = {"measured": "peak memory", "model": model.name, "engine": name, "bytes": held[0]}
@@ -358,22 +348,7 @@ class Comparison:
     def _cold(self, model: Real) -> None:
         contenders, of = self.dense_contenders(model), self._of(model)
         self.place.section = f"cold {of}".strip()
-        seconds: dict[str, list[float]] = {}
-        for run in range(self.sizes.cold_runs + 1):
-            for contender in contenders:
-                if self.place.failed(contender):
-                    continue
-                try:
-                    found = cold_start(contender, self.place.pythons(contender.venv), self.args.threads)
-                except Failed as error:
-                    self.place.fail(contender, error)
-                    seconds.pop(contender.name, None)
-                    continue
-                if run:  # the first fills the file cache
-                    seconds.setdefault(contender.name, []).append(found)
-                    record = {"measured": "cold start", "model": model.name, "engine": contender.name}
-                    self.place.raw.append(record | {"seconds": found})
-            self.place.say(f"cold start, round {run}")
+        seconds = self.place.cold_starts(contenders, self.sizes.cold_runs, model=model.name)
         self.figures |= {f"cold / {of}{name}": float(np.median(found)) for name, found in seconds.items()}
         self.by_row[model.name, "import to first vector"] = seconds
         self.tables.append(tables.cold_start(seconds, contenders, self.place, of.strip()))

@@ -38,7 +38,7 @@ from benchmarks.harness.scifact import Doubles, SciFact, even_sample, ndcg, read
 from benchmarks.harness.stats import operations, ratios, spread, turns
 from benchmarks.harness.tables import Goal, Row, Table, save
 from benchmarks.harness.venvs import ROOT, SHARED, Failed
-from benchmarks.harness.worker import Contender, cold_start, encode
+from benchmarks.harness.worker import Contender, encode
 
 from trivec import MultiVectors
 
@@ -92,13 +92,12 @@ class Comparison:
         self.args, self.work = args, ROOT / "build/bench"
         self.sizes = QUICK if args.quick else FULL
         self.data: SciFact = read(args.data)
-        self.place = Field(self._python, self.work, args.threads)
+        self.place = Field(venvs.Environments(self.work), self.work, args.threads)
         self.tables: list[Table] = []
         self.outcomes: list[Outcome] = []
         self.figures: dict[str, float] = {}
         """What the goals are compared with, by "section / engine"."""
         self.folders: list[Path] = []
-        self.pythons: dict[str, Path | Failed] = {}
 
     def run(self) -> None:
         """Every section that is wanted."""
@@ -191,20 +190,7 @@ class Comparison:
 
     def cold(self, everybody: Sequence[Contender]) -> None:
         """Import to the first vectors of a query."""
-        seconds: dict[str, list[float]] = {}
-        for run in range(self.sizes.cold_runs + 1):
-            for contender in everybody:
-                if self.place.failed(contender):
-                    continue
-                try:
-                    found = cold_start(contender, self.place.pythons(contender.venv), self.args.threads)
-                except Failed as error:
-                    self.place.fail(contender, error)
-                    seconds.pop(contender.name, None)
-                    continue
-                if run:  # the first fills the file cache
-                    seconds.setdefault(contender.name, []).append(found)
-                    self.place.raw.append({"measured": "cold start", "engine": contender.name, "seconds": found})
+        seconds = self.place.cold_starts(everybody, self.sizes.cold_runs)
         table = tables.cold_start(seconds, everybody, self.place)
         note = f"Import, load and one query, in a fresh process each time; {self.sizes.cold_runs} runs in turn."
         self.tables.append(replace(table, key="cold", title="Import to the first query", note=note))
@@ -318,16 +304,6 @@ class Comparison:
         self.tables.append(Table("maxsim", "MaxSim", note, rows))
 
     # ---- helpers
-
-    def _python(self, venv: str) -> Path:
-        if isinstance(known := self.pythons.get(venv), Failed):
-            raise known
-        try:
-            found = self.pythons[venv] = known or venvs.ensure(venv, self.work)
-        except Failed as error:
-            self.pythons[venv] = error  # once is enough: an installation that fails can take minutes
-            raise
-        return found
 
     def _written(self, name: str, items: Iterable[Any]) -> Path:
         folder = self.work / "texts"

@@ -27,7 +27,7 @@ from benchmarks.harness.scifact import SciFact, even_sample, mixed_texts, read, 
 from benchmarks.harness.stats import operations
 from benchmarks.harness.tables import Goal, Row, Table, save
 from benchmarks.harness.venvs import ROOT, SHARED, Failed
-from benchmarks.harness.worker import Contender, cold_start, encode
+from benchmarks.harness.worker import Contender, encode
 
 from trivec import lexical
 from trivec.compare._metrics import interval, ndcg
@@ -84,13 +84,12 @@ class Comparison:
         """Read the texts; nothing is installed or run yet."""
         self.args, self.work = args, ROOT / "build/bench"
         self.data: SciFact = read(args.data)
-        self.place = Field(self._python, self.work, args.threads)
+        self.place = Field(venvs.Environments(self.work), self.work, args.threads)
         self.tables: list[Table] = []
         self.outcomes: list[Outcome] = []
         self.figures: dict[str, float] = {}
         """What the goals are compared with, by "model section / engine"."""
         self.folders: list[Path] = []
-        self.pythons: dict[str, Path | Failed] = {}
 
     def run(self) -> None:
         """Every section that is wanted, of every model."""
@@ -106,16 +105,6 @@ class Comparison:
                 Match(self, subject, checkpoint, folder).run()
         if self.outcomes:
             self.tables.append(tables.products(self.outcomes))
-
-    def _python(self, venv: str) -> Path:
-        if isinstance(known := self.pythons.get(venv), Failed):
-            raise known
-        try:
-            found = self.pythons[venv] = known or venvs.ensure(venv, self.work)
-        except Failed as error:
-            self.pythons[venv] = error  # once is enough: an installation that fails can take minutes
-            raise
-        return found
 
 
 class Match:
@@ -222,18 +211,7 @@ class Match:
 
     def cold(self) -> None:
         """Import to first rank."""
-        seconds: dict[str, list[float]] = {}
-        for run in range(self.sizes.cold_runs + 1):
-            for contender in self._named():
-                try:
-                    found = cold_start(contender, self.place.pythons(contender.venv), self.args.threads)
-                except Failed as error:
-                    self.place.fail(contender, error)
-                    seconds.pop(contender.name, None)
-                    continue
-                if run:  # the first fills the file cache
-                    seconds.setdefault(contender.name, []).append(found)
-                    self.place.raw.append({"measured": "cold start", "engine": contender.name, "seconds": found})
+        seconds = self.place.cold_starts(self._named(), self.sizes.cold_runs)
         key = f"{self.subject.key} cold"
         table = tables.cold_start(seconds, [c for c in self.contenders if c.name in NAMED], self.place)
         note = f"Import, load and one rank, in a fresh process each time; {self.sizes.cold_runs} runs in turn."

@@ -16,7 +16,7 @@ from benchmarks.harness.ceiling import Ceiling
 from benchmarks.harness.scifact import cosines
 from benchmarks.harness.stats import Shape, operations
 from benchmarks.harness.venvs import Failed
-from benchmarks.harness.worker import Contender, Process, encode, latency
+from benchmarks.harness.worker import Contender, Process, cold_start, encode, latency
 from tokenizers import Tokenizer
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -98,6 +98,31 @@ class Field:
             raise
         self.say(f"{contender.name} loaded in {seconds:.1f} s")
         return process
+
+    def cold_starts(self, contenders: Sequence[Contender], runs: int, **said: str) -> dict[str, list[float]]:
+        """Seconds of fresh processes to their first vector, by contender, in turn; without those that fail.
+
+        Args:
+            contenders: in the order of their turns.
+            runs: that count; one before them fills the file cache.
+            said: what the records say besides.
+        """
+        seconds: dict[str, list[float]] = {}
+        for run in range(runs + 1):
+            for contender in contenders:
+                if self.failed(contender):
+                    continue
+                try:
+                    found = cold_start(contender, self.pythons(contender.venv), self.threads)
+                except Failed as error:
+                    self.fail(contender, error)
+                    seconds.pop(contender.name, None)
+                    continue
+                if run:
+                    seconds.setdefault(contender.name, []).append(found)
+                    self.raw.append({"measured": "cold start", **said, "engine": contender.name, "seconds": found})
+            self.say(f"cold start, round {run}")
+        return seconds
 
 
 @dataclass

@@ -83,6 +83,27 @@ def ensure(name: str, folder: Path) -> Path:
     return python
 
 
+class Environments:
+    """The environments of a run: each is made at its first need, and one that could not be made is not tried again."""
+
+    def __init__(self, folder: Path) -> None:
+        """Remember where they are."""
+        self._folder = folder
+        self._known: dict[str, Path | Failed] = {}
+
+    def __call__(self, name: str) -> Path:
+        """An environment's Python; raises as `ensure`."""
+        if name not in self._known:
+            try:
+                self._known[name] = ensure(name, self._folder)
+            except Failed as error:
+                self._known[name] = error  # once is enough: an installation that fails can take minutes
+        found = self._known[name]
+        if isinstance(found, Failed):
+            raise found
+        return found
+
+
 def versions(venv: Path) -> dict[str, str]:
     """Installed packages and their versions, without pip."""
     found = {}

@@ -89,9 +89,8 @@ def _schema(pa: ModuleType, head: Head) -> Any:  # noqa: ANN401 - pyarrow has no
     layout, fields = head.layout, [pa.field("text", pa.string())]
     if layout.dense_dtype is not None:
         numbers = pa.from_numpy_dtype(np.dtype(layout.dense_dtype))
-        fields.append(
-            pa.field("dense", pa.list_(numbers, layout.dense_dim))
-        )  # of one width, as vector stores want them
+        # of one width, as vector stores want them
+        fields.append(pa.field("dense", pa.list_(numbers, layout.dense_dim)))
     if layout.sparse_dim is not None:
         lists = {"indices": pa.list_(pa.int32()), "values": pa.list_(pa.float32())}
         fields.append(pa.field("sparse", pa.struct(lists)))

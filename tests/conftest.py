@@ -2,12 +2,14 @@
 
 import gc
 import importlib.util
+import logging
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,3 +186,16 @@ def every_core() -> Iterator[None]:
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never the user's own caches."""
     monkeypatch.setenv("TRIVEC_HOME", str(tmp_path_factory.getbasetemp() / "trivec-home"))
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """A test that leaves the log changed fails by itself, and not those after it in the same process."""
+    logger = logging.getLogger("trivec")
+
+    def state() -> tuple[object, ...]:
+        return logger.level, logger.propagate, tuple(logger.handlers), threading.excepthook
+
+    before = state()
+    yield
+    assert state() == before

@@ -1,13 +1,14 @@
 """`trivec serve`: what its flags make of models, settings and keys, and the process that they start."""
 
 import argparse
+import contextlib
 import ipaddress
 import json
 import logging
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,8 @@ def run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(json.dumps(_config(args, sources, aliases, settings), indent=2))
         return 0
-    _log_to_stderr(args.log_format, args.log_level)
-    return _serve(args, sources, aliases, settings)
+    with _log_to_stderr(args.log_format, args.log_level):
+        return _serve(args, sources, aliases, settings)
 
 
 def _serve(
@@ -211,14 +212,24 @@ def _config(
     return {**address, "models": sources, "aliases": aliases, "limits": limits, "log": log}
 
 
-def _log_to_stderr(form: str, level: str) -> None:
+@contextlib.contextmanager
+def _log_to_stderr(form: str, level: str) -> Iterator[None]:
+    """Ours alone, and only for as long as it serves: `main` may be called by a program with a log of its own."""
     from trivec.server._log import JsonFormatter
 
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(JsonFormatter() if form == "json" else text)
     logger = logging.getLogger("trivec")
+    before, hook, propagate = logger.level, threading.excepthook, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(level.upper())
     logger.propagate = False
     threading.excepthook = lambda told: logger.error("a thread ended by %s", told.exc_type.__name__)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        logger.propagate = propagate
+        threading.excepthook = hook

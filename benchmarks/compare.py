@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,7 +78,7 @@ class Sizes(NamedTuple):
         work = operations([100], shape) / operations([100], MINILM)
 
         def part(count: int) -> int:
-            return max(4, round(count / work))
+            return max(8, round(count / work))
 
         short, long = self.mixed
         return self._replace(short=part(self.short), long=part(self.long), mixed=(part(short), part(long)))
@@ -103,6 +103,8 @@ class Comparison:
         """What the goals are compared with, by "section / set / engine"."""
         self.by_row: dict[tuple[str, str], Mapping[str, Sequence[float]]] = {}
         """Seconds or bytes by model and row of the table of classes, then engine."""
+        self.cpu_by_row: dict[tuple[str, str], Mapping[str, Sequence[float]]] = {}
+        """As `by_row`, seconds of all threads together."""
         self.inexact: dict[str, set[str]] = {}
         """By model: engines below EXACT."""
         self.onnx: dict[str, Path | Failed] = {}
@@ -128,7 +130,8 @@ class Comparison:
 
     def summed_up(self) -> list[Table]:
         """What stands below the tables of the sections, of all that was measured so far."""
-        found = [tables.by_class(self.by_row, self.dense_contenders(), self.inexact)] if self.by_row else []
+        everybody = self.dense_contenders()
+        found = [tables.by_class(self.by_row, everybody, self.inexact, self.cpu_by_row)] if self.by_row else []
         return [*found, *([tables.products(list(self.outcomes.values()))] if self.outcomes else [])]
 
     # ---- who takes part
@@ -177,6 +180,7 @@ class Comparison:
         integer = {"export": str(self.work / f"models/{model.name.lower()}-nncf.xml"), "calibration": str(texts)}
         hints = {"fp32": "f32", "bf16": "bf16"} if has_bf16() else {"fp32": "f32"}
         kept = str(self.work / f"models/{model.name.lower()}-st-openvino")
+        alone = "onnxruntime-openvino"
         behind = "sentence-transformers-openvino", "openvino", {"folder": checkpoint, "export": kept} | common, (32,)
         found = [
             *(
@@ -184,7 +188,7 @@ class Comparison:
                 for p in (*hints, "int8")
             ),
             *(
-                Contender(f"OpenVINO {p}", "openvino", "openvino", graph | {"hint": hint}, (8, 32), p)
+                Contender(f"OpenVINO {p}", "openvino", "openvino", graph | {"hint": hint}, (2, 8, 32), p)
                 for p, hint in hints.items()
             ),
             Contender(
@@ -192,10 +196,14 @@ class Comparison:
                 "openvino",
                 "openvino",
                 graph | integer | {"hint": hints.get("bf16", "f32")},
-                (8, 32),
+                (2, 8, 32),
                 "int8",
             ),
             Contender("sentence-transformers OpenVINO", *behind),
+            *(
+                Contender(f"{alone} {p}", "trivec", alone, common | self._by_provider(model, p), precision=p)
+                for p in ("fp32", "int8")
+            ),
         ]
         if "bf16" in hints:
             options = {"folder": checkpoint, "dtype": "bfloat16"} | common
@@ -205,6 +213,12 @@ class Comparison:
                 Contender(f"{name}, compiled", engine, engine, options | {"compiled": True}, (32,), "bf16"),
             ]
         return found
+
+    def _by_provider(self, model: Real, precision: str) -> dict[str, Any]:
+        """Our graph on onnxruntime's OpenVINO provider, of a package that stands where onnxruntime does."""
+        settings = {"device_type": "CPU", "num_of_threads": str(self.args.threads)}
+        providers = [["OpenVINOExecutionProvider", settings], "CPUExecutionProvider"]
+        return {"folder": str(model.folder), "precision": precision, "providers": providers}
 
     def _ours(self, folder: str, tokens: int) -> list[Contender]:
         common = {"folder": folder, "threads": self.args.threads, "tokens": tokens}
@@ -263,7 +277,8 @@ class Comparison:
                     f"{REAL[model.name][0]}, at most {LIMIT} tokens, {self.args.threads} threads. The three peers on "
                     "onnxruntime share one graph, as sentence-transformers' ONNX backend exports it."
                 )
-                self.by_row[model.name, name] = self._throughput(f"dense {of}{name}", contest, sets[name], note).seconds
+                outcome = self._throughput(f"dense {of}{name}", contest, sets[name], note)
+                self.by_row[model.name, name], self.cpu_by_row[model.name, name] = outcome.seconds, outcome.cpu
             if "dense" in self.args.only:
                 title = f"Agreement with sentence-transformers{of and ': '}{of.strip()}"
                 near = self._agreement(f"agreement {of}".strip(), title, contest, sets["mixed"])
@@ -273,6 +288,7 @@ class Comparison:
                 self.tables.append(tables.latency(blocks, contenders, self.place, of.strip()))
                 middles = {name: [float(np.median(block)) for block in found] for name, found in blocks.items()}
                 self.by_row[model.name, "one text"] = middles
+                self.cpu_by_row[model.name, "one text"] = self._cpu(sets["short"].name, middles)
                 key = f"latency {of}".strip()
                 for name, found in blocks.items():
                     self.figures[f"{key} / {name}"] = float(np.median(np.concatenate(found)))
@@ -280,6 +296,11 @@ class Comparison:
             for name, held in peaks.items():
                 record = {"measured": "peak memory", "model": model.name, "engine": name, "bytes": held[0]}
                 self.place.raw.append(record)
+
+    def _cpu(self, texts: str, engines: Iterable[str]) -> dict[str, list[float]]:
+        """Seconds of all threads in each block of single calls."""
+        blocks = [r for r in self.place.raw if r["measured"] == "latency" and r["texts"] == texts]
+        return {name: [float(r["cpu"]) for r in blocks if r["engine"] == name] for name in engines}
 
     def splade(self) -> None:
         """SPLADE against SparseEncoder."""

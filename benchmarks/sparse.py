@@ -2,11 +2,12 @@
 
     python -m benchmarks.sparse quality FOLDER --checkpoint CHECKPOINT [--data ../shared/data/scifact]
     python -m benchmarks.sparse memory FOLDER --checkpoint CHECKPOINT [--fastembed-python PYTHON --fastembed-model DIR]
-    python -m benchmarks.sparse long FOLDER
+    python -m benchmarks.sparse long FOLDER [--checkpoint CHECKPOINT]
 
 quality: nDCG@10 on BEIR SciFact of a SPLADE folder in fp32 and int8, and of sentence-transformers with the checkpoint
 that it was exported from. memory: 256 texts of 512 tokens, each engine in a process of its own that may hold 12 GB.
-long: a BGE-M3 folder and one text of 8,192 tokens. Each prints Markdown and writes benchmarks/results/sparse-NAME.md.
+long: a BGE-M3 folder and one text of 8,192 tokens; with the checkpoint, also through bge-m3-lite, which is made an
+environment and its own graph. Each prints Markdown and writes benchmarks/results/sparse-NAME.md.
 """
 
 import argparse
@@ -14,17 +15,20 @@ import json
 import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+from benchmarks.harness import models
+from benchmarks.harness.contest import agreement
 from benchmarks.harness.machine import cpu_name, now
 from benchmarks.harness.scifact import ndcg, read
-from benchmarks.harness.tables import Row, Table, write
-from benchmarks.harness.venvs import ROOT, SHARED, Failed
+from benchmarks.harness.tables import NONE, Row, Table, write
+from benchmarks.harness.venvs import ROOT, SHARED, Failed, ensure
 from benchmarks.harness.worker import Contender, Process, encode
+from tokenizers import Tokenizer
 
 from trivec.compare._metrics import interval
 
@@ -34,17 +38,35 @@ LIMIT = 12 << 30
 LONG = 8192
 
 
-def run(name: str, contender: Contender, python: Path, count: int, tokens: int) -> Row:
-    """A row of what an engine made of `count` texts of `tokens` tokens, alone in a process of limited memory."""
+def run(
+    name: str, contender: Contender, python: Path, count: int, tokens: int, save: Path | None = None, ids: str = ""
+) -> Row:
+    """A row of what an engine made of `count` texts of `tokens` tokens, alone in a process of limited memory.
+
+    Args:
+        name: of the row.
+        contender: the engine.
+        python: of its environment.
+        count: of texts.
+        tokens: of each of them.
+        save: where its vectors go.
+        ids: a tokenizer.json that makes the token ids of an engine that takes no texts.
+    """
     row: Row = {"engine": name}
     with tempfile.TemporaryDirectory() as scratch:
         texts, log = Path(scratch) / "texts.json", Path(scratch) / "engine.log"
         # No two alike, of which trivec would run one; longer than any of them reads.
-        texts.write_text(json.dumps([f"{number}{' word' * (tokens + 8)}" for number in range(count)]))
+        made = [f"{number}{' word' * (tokens + 8)}" for number in range(count)]
+        texts.write_text(json.dumps(made))
+        if ids:
+            contender.options["ids"] = str(Path(scratch) / "ids.json")
+            reader = Tokenizer.from_file(ids)
+            reader.enable_truncation(tokens)
+            Path(contender.options["ids"]).write_text(json.dumps({text: reader.encode(text).ids for text in made}))
         try:
             with Process(contender, python, THREADS, log, memory=LIMIT) as process:
                 loaded = process.load().seconds
-                found = process.ask(encode(texts, contender.batches[0]))
+                found = process.ask(encode(texts, contender.batches[0], save))
         except Failed as error:
             short = any(word in error.said.lower() for word in ("memory", "alloc"))
             what = f"{'out of memory at 12 GB' if short else 'failed'}: {error.said[:160]}"
@@ -121,14 +143,42 @@ def memory(args: argparse.Namespace) -> list[Table]:
 
 
 def long(args: argparse.Namespace) -> list[Table]:
-    """Peak memory of one long text."""
-    here = Path(sys.executable)
-    rows = [run(f"hybrid:{p}", ours(args.folder, p), here, 1, LONG) for p in args.precision.split(",")]
+    """Peak memory of one long text, and how near the engines' vectors are."""
+    here, work = Path(sys.executable), ROOT / "build/bench"
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        first: Path | None = None
+        for name, contender, python, ids in _of_long(args, here, work):
+            file = Path(scratch) / f"{len(rows)}.npz"
+            row = run(name, contender, python, 1, LONG, file, ids)
+            first = first or (file if file.is_file() else None)
+            near = agreement(first, file) if first and file.is_file() else {}
+            rows.append(row | {f"cosine min, {k}": near[k][1] if k in near else NONE for k in ("dense", "colbert")})
+            print(rows[-1], file=sys.stderr, flush=True)
     note = (
         f"One text of {LONG:,} tokens: dense, sparse and ColBERT vectors in one run, {THREADS} threads. Peak RSS of "
-        "the whole process. After the colon: the variant."
+        "the whole process; seconds with loading. After the colon: the variant. Cosines to the first row. bge-m3-lite "
+        "runs on token ids, so that the memory and time of a tokenizer are not in its rows: of ours, tokenizers' table "
+        "of XLM-R's vocabulary takes 282 MB."
     )
     return [Table("long", "One long text", note, rows)]
+
+
+def _of_long(args: argparse.Namespace, here: Path, work: Path) -> Iterator[tuple[str, Contender, Path, str]]:
+    """Who reads the long text: a name, an engine, its Python, and the tokenizer of one that takes ids."""
+    for precision in args.precision.split(","):
+        for low in (False, True):
+            options = ours(args.folder, precision).options | {"low_memory": low}
+            name = f"hybrid:{precision}{', low_memory' if low else ''}"
+            yield name, Contender(name, "trivec", "", options, precision=precision), here, ""
+    if args.checkpoint:
+        python = ensure("bge-m3-lite", work)
+        graph = models.bge_lite_graph(args.checkpoint, python, work / "models/bge-m3-lite")
+        options = {"folder": str(args.checkpoint), "graph": str(graph), "threads": THREADS}
+        for low in (False, True):
+            name = f"bge-m3-lite:fp32{', low_memory' if low else ''}"
+            lite = Contender(name, "benchmarks.harness.bge_lite:engine", "", options | {"low_memory": low})
+            yield name, lite, python, str(args.checkpoint / "tokenizer.json")
 
 
 def _machine() -> Table:

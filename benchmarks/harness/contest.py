@@ -138,6 +138,8 @@ class Outcome:
     """Operations a second of every product, a round each."""
     tried: dict[str, dict[int, float]]
     """Seconds of each batch size, of those that had several to choose from."""
+    cpu: dict[str, list[float]] = field(default_factory=dict)
+    """As `seconds`, of all threads together."""
 
     def shares(self, contender: Contender) -> list[float]:
         """Percent of the ceiling of its round, of each round."""
@@ -197,6 +199,7 @@ class Contest:
         """Warm up, choose batch sizes, and encode the texts in turn, so many rounds."""
         tried = {c.name: found for c in self.running if (found := self._choose(c, texts))}
         seconds: dict[str, list[float]] = {c.name: [] for c in self.running}
+        cpu: dict[str, list[float]] = {c.name: [] for c in self.running}
         products = []
         for number in range(rounds):
             products.append(self._products(texts))
@@ -204,12 +207,15 @@ class Contest:
                 save, batch = self.saved(contender, texts) if number == 0 else None, self._batches[contender.name]
                 answer = self._try(contender, encode(texts.file, batch, save))
                 if answer:
-                    seconds[contender.name].append(float(answer["seconds"]))
-                    self._record("throughput", contender, texts=texts.name, round=number + 1, seconds=answer["seconds"])
+                    took = {"seconds": float(answer["seconds"]), "cpu": float(answer["cpu"])}
+                    seconds[contender.name].append(took["seconds"])
+                    cpu[contender.name].append(took["cpu"])
+                    self._record("throughput", contender, texts=texts.name, round=number + 1, **took)
             row = ", ".join(f"{n} {s[-1]:.2f}" for n, s in seconds.items() if len(s) > number)
             self.place.say(f"{texts.name}, round {number + 1}: {row}")
         whole = {name: found for name, found in seconds.items() if len(found) == rounds}
-        return Outcome(texts, whole, dict(self._batches), ceiling.best(products), products, tried)
+        used = {name: cpu[name] for name in whole}
+        return Outcome(texts, whole, dict(self._batches), ceiling.best(products), products, tried, used)
 
     def latency(
         self, texts: TextSet, blocks: int, calls: int = CALLS, skip: int = SKIP
@@ -221,7 +227,7 @@ class Contest:
                 answer = self._try(contender, latency(texts.file, calls, first=block * calls, skip=skip))
                 if answer:
                     found[contender.name].append(answer["seconds"])
-                    self._record("latency", contender, texts=texts.name, block=block + 1, seconds=answer["seconds"])
+                    self._record("latency", contender, texts=texts.name, block=block + 1, **answer)
         self.place.say(f"{texts.name}: {blocks} blocks of {calls} calls")
         return {name: values for name, values in found.items() if len(values) == blocks}
 
@@ -237,12 +243,15 @@ class Contest:
         return folder / f"{texts.name}-{contender.name.replace(' ', '-')}.npz"
 
     def _choose(self, contender: Contender, texts: TextSet) -> dict[int, float]:
-        """Settle the batch size by trying, after a part of the texts that warms up; seconds of each, if several."""
+        """Settle the batch size by trying, after a part of the texts that warms up; seconds of each, if several.
+
+        Everybody has met every length before a round counts: an engine may compile for each.
+        """
         self._try(contender, encode(texts.warm, contender.batches[0]))
         tried = {}
-        for batch in contender.batches if len(contender.batches) > 1 else ():
+        for batch in contender.batches:
             found = self._try(contender, encode(texts.file, batch))
-            if found:
+            if found and len(contender.batches) > 1:
                 tried[batch] = float(found["seconds"])
                 self._record("batch size", contender, texts=texts.name, batch=batch, seconds=found["seconds"])
         self._batches[contender.name] = min(tried, key=lambda b: tried[b]) if tried else contender.batches[0]

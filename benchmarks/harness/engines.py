@@ -32,11 +32,11 @@ class Engine(NamedTuple):
 def trivec(options: Options) -> Engine:
     """This project; a dense, sparse or hybrid folder."""
     library = importlib.import_module("trivec")
-    settings = {"device": "cpu"} | {
-        key: options[key]
-        for key in ("device", "engine", "layout", "low_memory", "precision", "threads")
-        if key in options
-    }
+    known = ("device", "engine", "layout", "low_memory", "precision", "providers", "threads")
+    settings = {"device": "cpu"} | {key: options[key] for key in known if key in options}
+    if "providers" in settings:
+        del settings["device"]
+        settings["providers"] = [tuple(each) if isinstance(each, list) else each for each in settings["providers"]]
     encoder = library.load(options["folder"], **settings)
     if "tokens" in options:
         encoder.max_seq_length = options["tokens"]

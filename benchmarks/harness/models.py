@@ -153,13 +153,32 @@ def splade_folders(source: Path, models: Path) -> tuple[Path, Path]:
     return made, _exported(made, models / "splade-trivec")
 
 
-def bge_folders(tokenizer: Path, models: Path) -> tuple[Path, Path]:
-    """A checkpoint of BGE-M3's shape with random weights and BGE_LAYERS layers, and trivec's folder of it."""
-    made, folder = models / f"bge-m3-{BGE_LAYERS}", models / f"bge-m3-{BGE_LAYERS}-trivec"
+def bge_folders(tokenizer: Path, models: Path, layers: int = BGE_LAYERS) -> tuple[Path, Path]:
+    """A checkpoint of BGE-M3's shape with random weights and so many layers, and trivec's folder of it."""
+    made, folder = models / f"bge-m3-{layers}", models / f"bge-m3-{layers}-trivec"
     if not (made / "colbert_linear.pt").is_file():
         command = ["-m", "benchmarks.harness.models", "bge-m3", str(made), "--tokenizer", str(tokenizer)]
-        _python([*command, "--layers", str(BGE_LAYERS)])
+        _python([*command, "--layers", str(layers)])
     return made, _exported(made, folder)
+
+
+def bge_lite_graph(made: Path, python: Path, out: Path) -> Path:
+    """The fused graph that bge-m3-lite makes of a checkpoint of BGE-M3's shape; all 24 layers, or it refuses.
+
+    Args:
+        made: the checkpoint.
+        python: of the environment that has bge-m3-lite.
+        out: where to keep it.
+
+    Raises:
+        Failed: it cannot.
+    """
+    module = "benchmarks.harness.bge_lite"
+    if not (out / "model.onnx_data").is_file():
+        _python(["-m", module, "export", str(made), str(out)])
+    if not (out / "model_fused.onnx").is_file():
+        _python(["-P", "-m", module, "fuse", str(out)], python)
+    return out / "model_fused.onnx"
 
 
 def trained_reranker(made: Path, models: Path) -> tuple[Path, Path]:
@@ -183,9 +202,9 @@ def _exported(made: Path, folder: Path, more: Sequence[str] = ("--max-texts", "6
     return folder
 
 
-def _python(arguments: list[str]) -> None:
-    """Run this environment's Python with the project on its path."""
-    command = [sys.executable, *arguments]
+def _python(arguments: list[str], python: Path = Path(sys.executable)) -> None:
+    """Run a Python, this environment's, with the project on its path."""
+    command = [str(python), *arguments]
     print(f"making a model: python {' '.join(arguments)}", file=sys.stderr, flush=True)
     environment = checkout("runtime", "export")
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)

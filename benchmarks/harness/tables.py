@@ -12,6 +12,7 @@ from benchmarks.harness.stats import percentiles, ratios, spread
 from benchmarks.harness.worker import Contender
 
 NONE = "-"
+_CPU = {ours: f"{ours.removeprefix('trivec ')} CPU x" for ours in OURS}
 Row = dict[str, str | int | float]
 
 
@@ -105,7 +106,8 @@ def throughput(key: str, outcome: Outcome, contenders: Sequence[Contender], plac
     rows: list[Row] = []
     for contender in contenders:
         if contender.name not in outcome.seconds:
-            rows.append(_empty(contender, place, ["batch", "texts/s", "share of ceiling %", *_against()]))
+            columns = ["batch", "texts/s", "share of ceiling %", *_against(), *_CPU.values()]
+            rows.append(_empty(contender, place, columns))
             continue
         seconds = outcome.seconds[contender.name]
         share = spread(outcome.shares(contender)).median
@@ -115,12 +117,15 @@ def throughput(key: str, outcome: Outcome, contenders: Sequence[Contender], plac
         for ours in OURS:
             other = outcome.seconds.get(ours)
             row |= _ratio(ours, ratios(other, seconds) if other and ours != contender.name else None)
+        for ours, column in _CPU.items():
+            other, used = outcome.cpu.get(ours), outcome.cpu.get(contender.name)
+            row[column] = ratios(other, used).median if other and used and ours != contender.name else NONE
         rows.append(row | {"note": _tried(outcome.tried.get(contender.name, {}))})
     texts = outcome.texts
     note = (
         f"{texts.size:,} texts, {texts.tokens / texts.size:.1f} tokens each on average. {note} `x` is how many times "
         "as fast trivec is as the row's engine: the median of the ratios within each round, and their range; below 1 "
-        "trivec loses."
+        "trivec loses. `CPU x`: the same of the time of all threads together."
     )
     return Table(key, f"Throughput: {texts.name}", note, rows, {"texts/s": 1, "share of ceiling %": 1})
 
@@ -201,6 +206,7 @@ def by_class(
     found: Mapping[tuple[str, str], Mapping[str, Sequence[float]]],
     contenders: Sequence[Contender],
     inexact: Mapping[str, Collection[str]],
+    cpu: Mapping[tuple[str, str], Mapping[str, Sequence[float]]],
 ) -> Table:
     """The best of trivec beside the best peer, row by row, among those that are as exact.
 
@@ -209,6 +215,7 @@ def by_class(
             is better.
         contenders: who took part; those whose precision is "int8" are a class, all others are another one.
         inexact: by model, engines that are not int8 and too far from the reference for the other class.
+        cpu: as `found`, seconds of all threads together, where they were measured.
     """
     rows: list[Row] = []
     for called, integer in (("float", False), ("int8", True)):
@@ -221,6 +228,9 @@ def by_class(
             row: Row = {"class": called, "model": model, "row": what, "trivec": ours or NONE, "best peer": peer or NONE}
             ratio = None if ours is None or peer is None else ratios(values[ours], values[peer])
             row |= _ratio("trivec", ratio)
+            used = cpu.get((model, what), {})
+            mine, theirs = used.get(ours or ""), used.get(peer or "")
+            row["CPU x"] = ratios(mine, theirs).median if mine and theirs else NONE
             rows.append(row | {"lost": "**yes**" if ratio is not None and ratio[0] < 1 else ""})
     floats = {c.name for c in contenders if c.precision != "int8"}
     left = [f"{name} ({model})" for model, names in inexact.items() for name in sorted(floats.intersection(names))]
@@ -229,7 +239,7 @@ def by_class(
         + (f"; not so near, and so in no class: {', '.join(left)}" if left else "")
         + ". `x`: how many times as fast, or as small, the best of trivec is as the best peer: the median of the "
         "ratios within each round, and their range. Which engine is best is decided by the medians. Memory is the "
-        "process's peak over all texts of its model's rows."
+        "process's peak over all texts of its model's rows. `CPU x`: the same pair's time of all threads together."
     )
     return Table("classes", "By class: the best of trivec and the best peer", note, rows)
 

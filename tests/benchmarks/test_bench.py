@@ -62,12 +62,14 @@ def test_classes_hold_the_best_of_trivec_against_the_best_peer_that_is_as_exact(
     names = {"trivec fp32": "fp32", "trivec bf16, OpenVINO": "bf16", "A": "fp32", "B bf16": "bf16"}
     names |= {"trivec int8": "int8", "C int8": "int8", "D bf16": "bf16"}
     contenders = [_contender(*pair) for pair in names.items()]
-    table = tables.by_class(found, contenders, {"e5": {"D bf16", "trivec int8"}})
+    cpu = {("e5", "short"): {"trivec bf16, OpenVINO": [2.0, 2.0], "B bf16": [8.0, 6.0], "trivec int8": [1.0]}}
+    table = tables.by_class(found, contenders, {"e5": {"D bf16", "trivec int8"}}, cpu)
     short, one, short8, one8 = table.rows
     assert "no class: D bf16 (e5). " in table.note
     assert (short["trivec"], short["best peer"], short["trivec x"]) == ("trivec bf16, OpenVINO", "B bf16", 1.5)
     assert (short8["trivec"], short8["best peer"], short8["lost"]) == ("trivec int8", "C int8", "**yes**")
     assert short8["trivec x"] == pytest.approx(0.7)
+    assert (short["CPU x"], short8["CPU x"], one["CPU x"]) == (3.5, tables.NONE, tables.NONE)
     assert (short["lost"], one["best peer"], one8["trivec"]) == ("", tables.NONE, "trivec int8")
 
 
@@ -91,12 +93,14 @@ def test_throughput_table_has_losing_rows_and_rows_that_could_not_run(tmp_path: 
     seconds = {"trivec fp32": [2.0, 4.0, 2.0], "trivec int8": [1.0, 1.0, 2.0], "fast": [1.0, 1.0, 1.0]}
     most = ceiling.Ceiling(fp32=[100.0, 50.0, 50.0], int8=[200.0, 100.0, 100.0])
     batches = dict.fromkeys(seconds, 0) | {"fast": 8}
-    outcome = Outcome(_texts(tmp_path), seconds, batches, most, [], {"fast": {8: 1.0, 32: 1.5}})
+    cpu = {"trivec fp32": [4.0, 4.0, 4.0], "trivec int8": [1.0, 1.0, 1.0], "fast": [2.0, 2.0, 2.0]}
+    outcome = Outcome(_texts(tmp_path), seconds, batches, most, [], {"fast": {8: 1.0, 32: 1.5}}, cpu)
     place = Field(lambda _: tmp_path, tmp_path, 2, section="dense")
     place.fail(contenders[3], Failed("pip install gone", "ERROR: no gone"))
     rows = {str(row["engine"]): row for row in tables.throughput("key", outcome, contenders, place).rows}
     assert rows["fast"]["texts/s"] == 20.0
     assert (rows["fast"]["trivec fp32 x"], rows["fast"]["range of fp32"]) == (0.5, "0.25 to 0.50")
+    assert (rows["fast"]["fp32 CPU x"], rows["fast"]["int8 CPU x"], rows["gone"]["int8 CPU x"]) == (0.5, 2.0, "-")
     assert rows["fast"]["note"] == "batch 32: 1.50 x its best time"
     assert rows["trivec fp32"]["trivec fp32 x"] == "-"
     assert rows["trivec fp32"]["trivec int8 x"] == 2.0  # of the rounds' ratios 2, 4 and 1
@@ -202,6 +206,8 @@ def test_engines_take_turns_and_one_that_raises_leaves_the_rest_alone(tiny_folde
     assert place.failures["", "bad"].said.startswith("ModelNotFoundError: ")
     with np.load(contest.saved(good, texts)) as saved:
         assert saved["dense"].shape == (2, 12)
+    assert [len(found) for found in outcome.cpu.values()] == [2]
+    assert all(record["cpu"] > 0 for record in place.raw if record["measured"] in ("throughput", "latency"))
     measured = [record["measured"] for record in place.raw]
     assert measured == ["batch size"] * 2 + ["throughput"] * 2 + ["latency"] * 2
 

@@ -18,7 +18,7 @@ from trivec._vectors.arrays import Rows
 if TYPE_CHECKING:
     from trivec._concurrency.pool import WorkerPool
 
-TOKENS_PER_ROW = 64  # a run holds up to batch_size * 64 tokens: 2,048 at the default batch_size of 32
+TOKENS_PER_ROW = 32  # all runs under way hold up to batch_size * 32 tokens: 1,024 at the default batch_size of 32
 Overflow = Literal["truncate", "error"]
 Side = Literal["query", "document"]
 P = ParamSpec("P")

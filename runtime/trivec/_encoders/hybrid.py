@@ -61,7 +61,7 @@ class HybridEncoder(FlagEmbeddingNames, TermsEncoder[HybridVectors]):
             inputs: one text, or any iterable of texts.
             prompt_name: a key of `prompts`.
             prompt: a text to put before each input; wins over prompt_name.
-            batch_size: work of one run: up to batch_size * 64 tokens, on CUDA batch_size * 512. Vectors do not depend
+            batch_size: work of one run: up to batch_size * 32 tokens, on CUDA batch_size * 512. Vectors do not depend
                 on it beyond what kernels of other shapes round differently on CUDA.
             show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG and stderr is a terminal.
             device: the encoder's own, which `load` has chosen; or a list (["cuda:0", "cuda:1"], ["cpu", "cpu"]), for

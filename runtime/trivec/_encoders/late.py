@@ -170,7 +170,7 @@ class LateEncoder(TextEncoder[Any]):
             prompt_name: a key of `prompts`.
             prompt: a text to put before each input, behind the mark of its side, which is none of it; wins over
                 prompt_name.
-            batch_size: work of one run: up to batch_size * 64 tokens, on CUDA batch_size * 512. Vectors do not depend
+            batch_size: work of one run: up to batch_size * 32 tokens, on CUDA batch_size * 512. Vectors do not depend
                 on it beyond what kernels of other shapes round differently on CUDA.
             show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG and stderr is a terminal.
             output_value: nothing but "token_embeddings".

@@ -24,7 +24,7 @@ from trivec._vectors.sparse import SparseVectors
 
 _DENSE = ""  # no output of a graph is called so
 _ROW_NUMBERS = 1 << 23  # pooled logits that a run may return: 32 MB
-_ON_CUDA = 8  # times the tokens of a run on a CPU, whose caches want few: 16,384 at the default batch_size of 32
+_ON_CUDA = 16  # times the tokens of runs on a CPU: 16,384 at the default batch_size of 32
 _LANE = 512  # tokens of a run beside others, at least, where its texts have so many
 
 

@@ -129,7 +129,7 @@ class Reranker(RowModel[Any]):
             inputs: one pair (query, document), or any iterable of pairs. `sentences` is its older name.
             prompt_name: a key of `prompts`.
             prompt: a text to put before the first text of each pair; wins over prompt_name.
-            batch_size: work of one run: up to batch_size * 64 tokens, on CUDA batch_size * 512.
+            batch_size: work of one run: up to batch_size * 32 tokens, on CUDA batch_size * 512.
             show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG and stderr is a terminal.
             activation_fn: what makes scores of logits: None for the model's own (`activation`), "sigmoid", "identity"
                 or another name of torch.nn's, an instance of such a class, or a function of arrays (N, L).

@@ -125,7 +125,7 @@ class SparseEncoder(TermsEncoder[SparseVectors]):
             inputs: one text, or any iterable of texts. `sentences` is its older name.
             prompt_name: a key of `prompts`.
             prompt: a text to put before each input; wins over prompt_name.
-            batch_size: work of one run: up to batch_size * 64 tokens, on CUDA batch_size * 512. Vectors do not depend
+            batch_size: work of one run: up to batch_size * 32 tokens, on CUDA batch_size * 512. Vectors do not depend
                 on it beyond what kernels of other shapes round differently on CUDA.
             show_progress_bar: None shows one where the "trivec" logger is at INFO or DEBUG and stderr is a terminal.
             convert_to_tensor: True gives a torch tensor; needs torch. (The default there, where torch is at hand.)

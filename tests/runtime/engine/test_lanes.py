@@ -83,9 +83,12 @@ def test_work_of_one_length_is_cut_for_the_lanes(encoder: DenseEncoder, monkeypa
 
     monkeypatch.setattr(Session, "run_all", recording)
     encoder.encode([f"word{n} cat" for n in range(400)])  # 4 tokens each
+    assert sorted(rows) == [16, 128, 128, 128]  # 512 tokens
+    rows.clear()
+    encoder.encode([f"word{n} cat" for n in range(400)], batch_size=64)
     assert sorted(rows) == [200, 200]
     rows.clear()
-    encoder.encode([f"word{n} cat" for n in range(400)], batch_size=2)
+    encoder.encode([f"word{n} cat" for n in range(400)], batch_size=4)
     assert sorted(rows) == [16, *[32] * 12]  # at most 128 tokens
 
 

@@ -13,7 +13,7 @@ from trivec._engine.row_feeds import SEEN
 from trivec._errors import InputError, ModelFormatError
 from trivec._model.manifest import ROWS, EncoderSpec, Multi, Pooling, Score, Sparse, Step
 from trivec._pooling.dense import apply_steps, pool_weights
-from trivec._pooling.heads import Wanted, finite_texts, pool_batch, term_weights, token_vectors
+from trivec._pooling.heads import Wanted, finite_texts, pool_batch, term_weights, token_vectors, vector_counts
 from trivec._tokens.batch import Batch, Tokens
 from trivec._tokens.plan import plan, plan_mixed
 from trivec._tokens.tokenizer import TokenReader
@@ -124,6 +124,11 @@ class Pipeline:
         if session.ahead > 1 and len(batches) > 1:
             return zip(batches, session.overlapped(partial(run, self), batches), strict=True)
         return zip(batches, map(partial(run, self), batches), strict=True)
+
+    def vector_counts(self, tokens: Tokens, wanted: Wanted) -> npt.NDArray[np.int64] | None:
+        """(N,) how many vectors of tokens `each` makes of each text; None where none are wanted."""
+        head = self._tokens_head(wanted)
+        return None if head is None else vector_counts(head, tokens)
 
     def finish(self, pooled: Floats) -> Floats:
         """What follows pooling: (B, H * modes) to (B, D)."""

@@ -120,8 +120,9 @@ class RowModel(SentenceTransformersNames, Generic[V]):
     def _rows(
         self, tokens: Tokens, route: str, wanted: Wanted, prompt_length: int
     ) -> tuple[HybridVectors, npt.NDArray[np.bool_]]:
-        collector = Collector(len(tokens.truncated))
-        for rows, made in self._open()[route].each(tokens, wanted, prompt_length, 32 * TOKENS_PER_ROW):
+        pipeline = self._open()[route]
+        collector = Collector(len(tokens.truncated), pipeline.vector_counts(tokens, wanted))
+        for rows, made in pipeline.each(tokens, wanted, prompt_length, 32 * TOKENS_PER_ROW):
             collector.add(rows, *made)
         return collector.vectors(None), collector.finite
 
@@ -177,7 +178,8 @@ class RowModel(SentenceTransformersNames, Generic[V]):
         pipeline = self._open()[call.route]
         pipeline = pipeline.unnormalized() if call.unnormalized else pipeline
         count = len(ready.tokens.truncated)
-        collector, bar = Collector(count), progress_bar(count, call.show_progress_bar)
+        collector = Collector(count, pipeline.vector_counts(ready.tokens, call.wanted))
+        bar = progress_bar(count, call.show_progress_bar)
         prompt_length = pipeline.prompt_length(call.prompt)
         for rows, made in pipeline.each(ready.tokens, call.wanted, prompt_length, call.batch_size * TOKENS_PER_ROW):
             collector.add(rows, *made)

@@ -10,10 +10,10 @@ from trivec._errors import ModelFormatError
 from trivec._model.manifest import Multi, Pooling, Sparse
 from trivec._pooling.dense import pool
 from trivec._pooling.sparse import lexical_rows, sparse_rows, table_rows, top_active
-from trivec._tokens.batch import Batch
+from trivec._tokens.batch import Batch, Tokens
 from trivec._vectors.arrays import Floats, normalize
 from trivec._vectors.multi import MultiVectors
-from trivec._vectors.ragged import row_numbers
+from trivec._vectors.ragged import reduce_rows, row_numbers
 from trivec._vectors.sparse import SparseVectors
 
 
@@ -76,6 +76,15 @@ def token_vectors(head: Multi, batch: Batch, made: Floats, width: int | None = N
             kept = made[batch.positions() >= head.skip]
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return MultiVectors._trusted(normalize(kept) if head.normalize else kept, offsets)
+
+
+def vector_counts(head: Multi, tokens: Tokens) -> npt.NDArray[np.int64]:
+    """(N,) how many vectors `token_vectors` makes of each text."""
+    if not head.dropped_ids:
+        return np.maximum(tokens.lengths - head.skip, 0)
+    whole = Batch(tokens.ids, tokens.offsets)
+    stays = has_vector(head, whole.ids, whole.positions())  # (T,)
+    return reduce_rows(np.add, stays.astype(np.int64), tokens.offsets)
 
 
 def has_vector(head: Multi, ids: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from trivec._errors import InputError
-from trivec._vectors.arrays import Floats, Rows
+from trivec._vectors.arrays import Floats, Ids, Rows
 from trivec._vectors.multi import MultiVectors
+from trivec._vectors.ragged import take_rows
 from trivec._vectors.sparse import SparseVector, SparseVectors
 
 Head = Literal["dense", "sparse", "colbert", "score"]
@@ -86,14 +87,25 @@ def concatenated(blocks: Sequence[HybridVectors]) -> HybridVectors:
 
 
 class Collector:
-    """What runs make of some of N texts each, put in the texts' order."""
+    """What runs make of some of N texts each, put in the texts' order.
 
-    def __init__(self, count: int) -> None:
+    Vectors, of texts or of tokens, go to their places when they come: they are held once.
+    """
+
+    def __init__(self, count: int, vectors_of: Ids | None = None) -> None:
+        """Wait for the first run.
+
+        Args:
+            count: N.
+            vectors_of: (N,) how many vectors of tokens each text will have; None where there are none.
+        """
         self.finite = np.ones(count, dtype=np.bool_)
         """(N,) whether every number of a text is finite."""
         self._dense: Floats | None = None
-        self._rest: list[HybridVectors] = []
+        self._sparse: list[SparseVectors] = []
         self._order: list[Rows] = []
+        self._tokens: MultiVectors | None = None
+        self._offsets = None if vectors_of is None else np.concatenate([[0], np.cumsum(vectors_of)])  # (N + 1,)
 
     def add(self, rows: Rows, made: HybridVectors, finite: npt.NDArray[np.bool_]) -> None:
         """The representations of the texts `rows` (B,), and whether each is finite, (B,)."""
@@ -105,18 +117,33 @@ class Collector:
                 self._dense = np.empty((len(self.finite), *made.dense.shape[1:]), dtype=np.float32)
             if self._dense is not made.dense:
                 self._dense[rows] = made.dense
-        if made.sparse is not None or made.colbert is not None:
-            self._rest.append(HybridVectors(None, made.sparse, made.colbert))
+        if isinstance(made.sparse, SparseVectors):
+            self._sparse.append(made.sparse)
             self._order.append(rows)
+        if isinstance(made.colbert, MultiVectors):
+            self._add_tokens(rows, made.colbert)
+
+    def _add_tokens(self, rows: Rows, made: MultiVectors) -> None:
+        """Vectors of the tokens of B texts."""
+        if self._tokens is None and np.array_equal(rows, np.arange(len(self.finite))):
+            self._tokens = made  # a long text's vectors are not copied
+            return
+        if self._tokens is None:
+            if self._offsets is None:
+                raise RuntimeError("vectors of tokens were not expected.")
+            held = np.empty((self._offsets[-1], made.dim), dtype=np.float32)  # (T, D)
+            self._tokens = MultiVectors._trusted(held, self._offsets)
+        self._tokens.vectors[take_rows(self._tokens.offsets, rows)[1]] = made.vectors
 
     def vectors(self, row_of: Rows | None) -> HybridVectors:
         """All of them; of text `row_of[i]` in row i, where such rows (M,) are given."""
-        dense = self._dense if self._dense is None or row_of is None else self._dense[row_of]  # (N, D) to (M, D)
-        if not self._rest:
-            return HybridVectors(dense)
-        rest = concatenated(self._rest)
-        back = np.argsort(np.concatenate(self._order))  # (N,)
-        back = back if row_of is None else back[row_of]  # (M,)
-        if not np.array_equal(back, np.arange(rest.rows)):  # a long text's vectors are not copied
-            rest = rest.take(back)
-        return HybridVectors(dense, rest.sparse, rest.colbert)
+        dense, tokens, sparse = self._dense, self._tokens, None
+        if self._sparse:
+            sparse = SparseVectors.concatenate(self._sparse)
+            back = np.argsort(np.concatenate(self._order))  # (N,)
+            back = back if row_of is None else back[row_of]  # (M,)
+            sparse = sparse if np.array_equal(back, np.arange(len(sparse))) else sparse[back]
+        if row_of is not None and not np.array_equal(row_of, np.arange(len(self.finite))):
+            dense = None if dense is None else dense[row_of]  # (N, D) to (M, D)
+            tokens = None if tokens is None else tokens[row_of]
+        return HybridVectors(dense, sparse, tokens)

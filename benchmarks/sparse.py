@@ -161,7 +161,8 @@ def long(args: argparse.Namespace) -> list[Table]:
         "runs on token ids, so that the memory and time of a tokenizer are not in its rows: of ours, tokenizers' table "
         "of XLM-R's vocabulary takes 282 MB."
     )
-    return [Table("long", "One long text", note, rows)]
+    digits = {f"cosine min, {name}": 6 for name in ("dense", "colbert")}
+    return [Table("long", "One long text", note, rows, digits)]
 
 
 def _of_long(args: argparse.Namespace, here: Path, work: Path) -> Iterator[tuple[str, Contender, Path, str]]:

@@ -66,13 +66,13 @@ def trivec(options: Options) -> Engine:
 
 
 def sentence_transformers(options: Options) -> Engine:
-    """SentenceTransformer on torch; with a "dtype" in that, and PyTorch's own attention; "compiled", by torch."""
+    """SentenceTransformer on torch; with a "dtype" in that; "compiled", by torch."""
     torch = importlib.import_module("torch")
     torch.set_num_threads(options["threads"])
     library, device = importlib.import_module("sentence_transformers"), options.get("device", "cpu")
     settings: dict[str, Any] = {}
     if options.get("dtype"):
-        settings = {"dtype": getattr(torch, options["dtype"]), "attn_implementation": "sdpa"}
+        settings = {"dtype": getattr(torch, options["dtype"])}
     model = library.SentenceTransformer(options["folder"], device=device, model_kwargs=settings)
     if options.get("compiled"):
         model.compile(dynamic=True)

@@ -218,13 +218,14 @@ def by_class(
         cpu: as `found`, seconds of all threads together, where they were measured.
     """
     rows: list[Row] = []
+    peers = {c.name for c in contenders if c.engine != "trivec"}  # not what is trivec, on a provider of another package
     for called, integer in (("float", False), ("int8", True)):
         names = [c.name for c in contenders if (c.precision == "int8") is integer]
         for (model, what), values in found.items():
             out = () if integer else inexact.get(model, ())
             medians = {name: spread(values[name]).median for name in names if name in values and name not in out}
             ours = min((n for n in medians if n.startswith("trivec")), key=lambda n: medians[n], default=None)
-            peer = min((n for n in medians if not n.startswith("trivec")), key=lambda n: medians[n], default=None)
+            peer = min((n for n in medians if n in peers), key=lambda n: medians[n], default=None)
             row: Row = {"class": called, "model": model, "row": what, "trivec": ours or NONE, "best peer": peer or NONE}
             ratio = None if ours is None or peer is None else ratios(values[ours], values[peer])
             row |= _ratio("trivec", ratio)

@@ -54,13 +54,14 @@ def test_classes_hold_the_best_of_trivec_against_the_best_peer_that_is_as_exact(
             "A": [9.0, 9.0],
             "B bf16": [1.5, 3.0],
             "D bf16": [0.1, 0.1],
+            "onnxruntime-openvino fp32": [0.1, 0.1],
             "trivec int8": [0.5, 0.5],
             "C int8": [0.4, 0.3],
         },
         ("e5", "one text"): {"trivec fp32": [1.0], "trivec int8": [0.1]},
     }
     names = {"trivec fp32": "fp32", "trivec bf16, OpenVINO": "bf16", "A": "fp32", "B bf16": "bf16"}
-    names |= {"trivec int8": "int8", "C int8": "int8", "D bf16": "bf16"}
+    names |= {"trivec int8": "int8", "C int8": "int8", "D bf16": "bf16", "onnxruntime-openvino fp32": "fp32"}
     contenders = [_contender(*pair) for pair in names.items()]
     cpu = {("e5", "short"): {"trivec bf16, OpenVINO": [2.0, 2.0], "B bf16": [8.0, 6.0], "trivec int8": [1.0]}}
     table = tables.by_class(found, contenders, {"e5": {"D bf16", "trivec int8"}}, cpu)
@@ -85,7 +86,8 @@ def _texts(tmp_path: Path) -> TextSet:
 
 
 def _contender(name: str, precision: str = "fp32") -> Contender:
-    return Contender(name, "trivec", "trivec", {}, precision=precision)
+    engine = "trivec" if name.startswith(("trivec", "onnxruntime-openvino")) else "other"
+    return Contender(name, engine, "trivec", {}, precision=precision)
 
 
 def test_throughput_table_has_losing_rows_and_rows_that_could_not_run(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@
 quality: nDCG@10 on BEIR SciFact of a SPLADE folder in fp32 and int8, and of sentence-transformers with the checkpoint
 that it was exported from. memory: 256 texts of 512 tokens, each engine in a process of its own that may hold 12 GB.
 long: a BGE-M3 folder and one text of 8,192 tokens; with the checkpoint, also through bge-m3-lite, which is made an
-environment and its own graph. Each prints Markdown and writes benchmarks/results/sparse-NAME.md.
+environment and its own graph (a checkpoint of its shape: python -m benchmarks.harness.models bge-m3). Each
+prints Markdown and writes benchmarks/results/sparse-NAME.md.
 """
 
 import argparse

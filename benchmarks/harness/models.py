@@ -153,12 +153,12 @@ def splade_folders(source: Path, models: Path) -> tuple[Path, Path]:
     return made, _exported(made, models / "splade-trivec")
 
 
-def bge_folders(tokenizer: Path, models: Path, layers: int = BGE_LAYERS) -> tuple[Path, Path]:
-    """A checkpoint of BGE-M3's shape with random weights and so many layers, and trivec's folder of it."""
-    made, folder = models / f"bge-m3-{layers}", models / f"bge-m3-{layers}-trivec"
+def bge_folders(tokenizer: Path, models: Path) -> tuple[Path, Path]:
+    """A checkpoint of BGE-M3's shape with random weights and BGE_LAYERS layers, and trivec's folder of it."""
+    made, folder = models / f"bge-m3-{BGE_LAYERS}", models / f"bge-m3-{BGE_LAYERS}-trivec"
     if not (made / "colbert_linear.pt").is_file():
         command = ["-m", "benchmarks.harness.models", "bge-m3", str(made), "--tokenizer", str(tokenizer)]
-        _python([*command, "--layers", str(layers)])
+        _python([*command, "--layers", str(BGE_LAYERS)])
     return made, _exported(made, folder)
 
 

@@ -145,7 +145,7 @@ def test_without_an_address_no_link_leads_nowhere(wheels: tuple[Wheel, Wheel]) -
     links = re.findall(r"\]\(([^)\s]+)\)", wheels[1].readme)
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
     assert wheels[1].metadata.get_all("Project-URL") is None
-    assert "\nCONTRIBUTING says where a thing belongs, SECURITY what is trusted" in wheels[1].readme
+    assert "\nCONTRIBUTING. SECURITY says what is trusted" in wheels[1].readme
 
 
 def test_classifiers_say_what_is_tested() -> None:

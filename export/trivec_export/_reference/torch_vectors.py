@@ -14,7 +14,7 @@ from trivec._encoders.pipeline import Pipeline
 from trivec._engine.row_feeds import SEEN, feed
 from trivec._model.manifest import ROWS
 from trivec._pooling.heads import Selection, Wanted
-from trivec._tokens.batch import Batch
+from trivec._tokens.batch import Batch, Tokens
 from trivec._tokens.plan import plan
 from trivec._vectors.heads import Collector, HybridVectors
 from trivec_export._reference.heads import Head, Late
@@ -89,7 +89,7 @@ def vectors(
         multi=pipeline.multi is not None,
         score=pipeline.score is not None,
     )
-    collector = Collector(len(ids))
+    collector = Collector(len(ids), pipeline.vector_counts(Tokens.of_ids(ids), wanted))
     width = 1 if pipeline.sparse is None or pipeline.sparse.kind != "splade" else pipeline.sparse.dim
     most = max(1, _NUMBERS // (width * 64))  # logits of 64 tokens a row; longer texts come one at a time anyway
     kinds = None if pipeline.multi is None else second

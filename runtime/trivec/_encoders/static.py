@@ -47,6 +47,10 @@ class StaticPipeline(Pipeline):
             several = MultiVectors._trusted(np.asarray(self.table.of(batch.ids), dtype=np.float32), batch.offsets)
         return HybridVectors(dense, None, several), finite
 
+    def vector_counts(self, tokens: Tokens, wanted: Wanted) -> npt.NDArray[np.int64] | None:
+        """As a Pipeline's: every token has a vector."""
+        return tokens.lengths if wanted.states else None
+
     def of_tokens(self, tokens: Tokens) -> Floats:
         """Vectors (N, D) of texts of any lengths; zeros, as they come out of the mean, for a text without tokens."""
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is an error of its own, with the text

@@ -65,26 +65,28 @@ def finite_texts(numbers: Floats, offsets: npt.NDArray[np.int64] | None) -> npt.
 def token_vectors(head: Multi, batch: Batch, made: Floats, width: int | None = None) -> MultiVectors:
     """The vectors (T, D) of tokens, cut to a width, without those that the head leaves out."""
     lengths, made = batch.lengths, made[:, :width]
-    if head.dropped_ids:
-        stays = has_vector(head, batch.ids, batch.positions())  # (T,)
-        kept, counts = made[stays], np.add.reduceat(stays, batch.offsets[:-1], dtype=np.int64)
+    stays, counts = _staying(head, batch)
+    if stays is not None:
+        kept = made[stays]
+    elif (lengths == lengths[0]).all():  # views, and no copy of a long text's vectors
+        kept = made.reshape(len(batch), -1, made.shape[1])[:, head.skip :].reshape(-1, made.shape[1])
     else:
-        counts = np.maximum(lengths - head.skip, 0)
-        if (lengths == lengths[0]).all():  # views, and no copy of a long text's vectors
-            kept = made.reshape(len(batch), -1, made.shape[1])[:, head.skip :].reshape(-1, made.shape[1])
-        else:
-            kept = made[batch.positions() >= head.skip]
+        kept = made[batch.positions() >= head.skip]
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return MultiVectors._trusted(normalize(kept) if head.normalize else kept, offsets)
 
 
 def vector_counts(head: Multi, tokens: Tokens) -> npt.NDArray[np.int64]:
     """(N,) how many vectors `token_vectors` makes of each text."""
+    return _staying(head, Batch(tokens.ids, tokens.offsets))[1]
+
+
+def _staying(head: Multi, batch: Batch) -> tuple[npt.NDArray[np.bool_] | None, npt.NDArray[np.int64]]:
+    """Which tokens have a vector, (T,), None where only the first ones have none; and how many of each text, (B,)."""
     if not head.dropped_ids:
-        return np.maximum(tokens.lengths - head.skip, 0)
-    whole = Batch(tokens.ids, tokens.offsets)
-    stays = has_vector(head, whole.ids, whole.positions())  # (T,)
-    return reduce_rows(np.add, stays.astype(np.int64), tokens.offsets)
+        return None, np.maximum(batch.lengths - head.skip, 0)
+    stays = has_vector(head, batch.ids, batch.positions())
+    return stays, reduce_rows(np.add, stays.astype(np.int64), batch.offsets)
 
 
 def has_vector(head: Multi, ids: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

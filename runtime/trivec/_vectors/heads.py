@@ -102,7 +102,7 @@ class Collector:
         self.finite = np.ones(count, dtype=np.bool_)
         """(N,) whether every number of a text is finite."""
         self._dense: Floats | None = None
-        self._sparse: list[SparseVectors] = []
+        self._sparse: list[HybridVectors] = []
         self._order: list[Rows] = []
         self._tokens: MultiVectors | None = None
         self._offsets = None if vectors_of is None else np.concatenate([[0], np.cumsum(vectors_of)])  # (N + 1,)
@@ -117,8 +117,8 @@ class Collector:
                 self._dense = np.empty((len(self.finite), *made.dense.shape[1:]), dtype=np.float32)
             if self._dense is not made.dense:
                 self._dense[rows] = made.dense
-        if isinstance(made.sparse, SparseVectors):
-            self._sparse.append(made.sparse)
+        if made.sparse is not None:
+            self._sparse.append(HybridVectors(sparse=made.sparse))
             self._order.append(rows)
         if isinstance(made.colbert, MultiVectors):
             self._add_tokens(rows, made.colbert)
@@ -137,13 +137,13 @@ class Collector:
 
     def vectors(self, row_of: Rows | None) -> HybridVectors:
         """All of them; of text `row_of[i]` in row i, where such rows (M,) are given."""
-        dense, tokens, sparse = self._dense, self._tokens, None
+        found, rest = HybridVectors(self._dense, None, self._tokens), HybridVectors()
+        if row_of is not None:
+            found = found.take(row_of)  # N to M texts
         if self._sparse:
-            sparse = SparseVectors.concatenate(self._sparse)
+            rest = concatenated(self._sparse)
             back = np.argsort(np.concatenate(self._order))  # (N,)
             back = back if row_of is None else back[row_of]  # (M,)
-            sparse = sparse if np.array_equal(back, np.arange(len(sparse))) else sparse[back]
-        if row_of is not None and not np.array_equal(row_of, np.arange(len(self.finite))):
-            dense = None if dense is None else dense[row_of]  # (N, D) to (M, D)
-            tokens = None if tokens is None else tokens[row_of]
-        return HybridVectors(dense, sparse, tokens)
+            if not np.array_equal(back, np.arange(rest.rows)):
+                rest = rest.take(back)
+        return HybridVectors(found.dense, rest.sparse, found.colbert)
